@@ -1,0 +1,1 @@
+"""Text encoders of the transformers library as text stacks."""
