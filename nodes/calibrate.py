@@ -1,0 +1,74 @@
+"""SkrrCalibrate: prompts, tokenised by the workflow's own CLIP."""
+
+from comfy_api.latest import io
+
+from ..skrr_engine.calibration import builtin_prompts, clean_prompts, read_prompts
+from ..skrr_engine.errors import SkrrError
+from .comfy_host.calibrating import tokenize
+from .comfy_host.folders import list_prompt_files, prompt_file
+from .comfy_host.projections import find_projection
+from .comfy_host.trees import choose_encoder
+from .types import CALIBRATION
+
+BUILT_IN, TEXT = "built-in", "text"
+
+
+class SkrrCalibrate(io.ComfyNode):
+    """Prompts -> calibration."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SkrrCalibrate",
+            display_name="Skrr Calibrate",
+            category="Skrr",
+            description="Prepares the prompts on which SkrrSearch measures how much a smaller text encoder changes.",
+            search_aliases=["calibration prompts", "prune text encoder"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The CLIP that the workflow encodes its prompts with."),
+                io.Combo.Input(
+                    "prompts",
+                    options=[BUILT_IN, TEXT, *list_prompt_files()],
+                    default=BUILT_IN,
+                    tooltip="The pack's own 64 prompts, the text below, or a .txt file in ComfyUI's input folder.",
+                ),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    default="",
+                    tooltip="Your own prompts, one a line. Used when prompts is set to text.",
+                ),
+                io.Int.Input(
+                    "limit",
+                    default=64,
+                    min=1,
+                    max=2000,
+                    tooltip="At most this many prompts, evenly spread over the list. More is slower and more reliable.",
+                ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="The MODEL that will be searched against; checked here to belong to the CLIP.",
+                ),
+            ],
+            outputs=[CALIBRATION.Output("calibration", tooltip="For SkrrSearch.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, prompts):
+        # Naming the input keeps ComfyUI from refusing a file that came after the page was loaded.
+        return True
+
+    @classmethod
+    def execute(cls, clip, prompts, text, limit, model=None):
+        if model is not None:
+            find_projection(model, choose_encoder(clip))
+        if prompts == BUILT_IN:
+            lines = builtin_prompts()
+        elif prompts == TEXT:
+            if not text.strip():
+                raise SkrrError("prompts is set to text, but the text is empty. Write one prompt a line.")
+            lines = text.splitlines()
+        else:
+            lines = read_prompts(prompt_file(prompts))
+        return io.NodeOutput(tokenize(clip, clean_prompts(lines, limit)))

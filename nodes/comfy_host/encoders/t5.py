@@ -1,0 +1,154 @@
+"""ComfyUI's T5 (T5-XXL in FLUX, SD3, PixArt and Chroma; smaller T5s; umT5 by its table in every layer)."""
+
+import comfy.text_encoders.t5 as comfy_t5
+import torch
+from comfy.ldm.modules.attention import optimized_attention_for_device
+
+from ....skrr_engine.architecture import Architecture
+from ..running import EncoderStack
+
+__all__ = ["architecture", "cut", "matches", "parts", "stack"]
+
+ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+
+
+def matches(transformer) -> bool:
+    """Whether `transformer` is ComfyUI's T5."""
+    return isinstance(transformer, comfy_t5.T5)
+
+
+def architecture(transformer) -> Architecture:
+    """Read from shapes, which every storage format reports alike."""
+    blocks = transformer.encoder.block
+    attention, feed_forward = blocks[0].layer[0].SelfAttention, blocks[0].layer[1].DenseReluDense
+    gated = hasattr(feed_forward, "wi_0")
+    activation = next(name for name, f in comfy_t5.activations.items() if f is feed_forward.act)
+    every = len(blocks) > 1 and blocks[1].layer[0].SelfAttention.relative_attention_bias is not None
+    return Architecture(
+        family="t5",
+        layers=len(blocks),
+        width=transformer.shared.weight.shape[1],
+        feed_forward=(feed_forward.wi_0 if gated else feed_forward.wi).weight.shape[0],
+        heads=attention.num_heads,
+        head_width=attention.q.weight.shape[0] // attention.num_heads,
+        vocabulary=transformer.shared.weight.shape[0],
+        activation=ACTIVATIONS.get(activation, activation),
+        gated=gated,
+        position_bias="every" if every else "first",
+        positions=attention.relative_attention_num_buckets,
+    )
+
+
+def _keeps_table(transformer, index: int) -> bool:
+    """Whether removing sub-block `index` leaves a position table behind that later layers read: T5's layer 0."""
+    first, *others = (_table(block.layer[0]) for block in transformer.encoder.block)
+    return index == 0 and first is not None and all(table is None for table in others)
+
+
+def _table(layer):
+    """The position table of an attention sub-block, or of its stub, if it has one."""
+    return getattr(getattr(layer, "SelfAttention", None), "relative_attention_bias", None)
+
+
+def parts(transformer, index: int) -> list:
+    """The modules that go with sub-block `index`. T5's one position table stays when sub-block 0 goes."""
+    layer = transformer.encoder.block[index // 2].layer[index % 2]
+    if not _keeps_table(transformer, index):
+        return [layer]
+    attention = layer.SelfAttention
+    return [layer.layer_norm, attention.q, attention.k, attention.v, attention.o]
+
+
+def cut(transformer, skip, reuse: dict[int, int]) -> None:
+    """Replaces the sub-blocks `skip` by stubs; `reuse` maps a place to the kept sub-block that runs there."""
+    blocks = transformer.encoder.block
+    keeps_table = _keeps_table(transformer, 0)  # asked before any umT5 table is gone
+    for index in skip:
+        source = blocks[reuse[index] // 2].layer[reuse[index] % 2] if index in reuse else None
+        layers = blocks[index // 2].layer
+        if index % 2:
+            layers[1] = FeedForwardPlace(source)
+        else:
+            table = layers[0].SelfAttention if index == 0 and keeps_table else None
+            layers[0] = AttentionPlace(source, table)
+
+
+class AttentionPlace(torch.nn.Module):
+    """The place of a skipped attention: passes the stream on, or runs `source` (held unregistered: its bytes
+    belong to its own place). `attention`, in layer 0 of a T5, still owns the position table under its old key."""
+
+    def __init__(self, source, attention):
+        super().__init__()
+        self._source = (source,)
+        if attention is not None:
+            for name in ("q", "k", "v", "o"):
+                attention._modules.pop(name, None)
+            self.SelfAttention = attention
+
+    def forward(self, x, mask=None, past_bias=None, optimized_attention=None):
+        """As T5LayerSelfAttention: (stream, position bias)."""
+        if past_bias is None and hasattr(self, "SelfAttention"):
+            past_bias = self.SelfAttention.compute_bias(x.shape[1], x.shape[1], x.device, x.dtype)
+        if self._source[0] is None:
+            return x, past_bias
+        return self._source[0](x, mask, past_bias, optimized_attention)
+
+
+class FeedForwardPlace(torch.nn.Module):
+    """The place of a skipped feed-forward: passes the stream on, or runs `source`, held unregistered."""
+
+    def __init__(self, source):
+        super().__init__()
+        self._source = (source,)
+
+    def forward(self, x):
+        """As T5LayerFF."""
+        return x if self._source[0] is None else self._source[0](x)
+
+
+def stack(encoder):
+    """The encoder as a TextStack."""
+    return _T5Stack(encoder)
+
+
+class _T5Stack(EncoderStack):
+    """The walk of comfy's T5Stack, one sub-block at a time and never in place."""
+
+    def blocks(self):
+        for block in self.transformer.encoder.block:
+            yield from ((block.layer[0], self._attention), (block.layer[1], self._feed_forward))
+
+    def start(self, embeds):
+        # As comfy's T5: plain fp8 files hold infinities in rows of the embedding that no token uses.
+        narrow = self.transformer.dtype not in (torch.float32, torch.float16, torch.bfloat16)
+        return torch.nan_to_num(embeds) if narrow else embeds
+
+    def context(self, hidden, attention_mask):
+        mask = None
+        if attention_mask is not None:
+            rows, length = attention_mask.shape
+            blocked = attention_mask.reshape(rows, 1, 1, length).expand(rows, 1, length, length) == 0
+            mask = torch.zeros(blocked.shape, dtype=hidden.dtype, device=hidden.device)
+            mask = mask.masked_fill(blocked, -torch.finfo(hidden.dtype).max)
+        attend = optimized_attention_for_device(hidden.device, mask=attention_mask is not None, small_input=True)
+        bias = None
+        if self.architecture.position_bias == "first":
+            owner = self.transformer.encoder.block[0].layer[0].SelfAttention
+            bias = owner.compute_bias(hidden.shape[1], hidden.shape[1], hidden.device, hidden.dtype)
+        return mask, bias, attend
+
+    @staticmethod
+    def _attention(layer, hidden, context):
+        mask, bias, attend = context
+        normed = layer.layer_norm(hidden)
+        return layer.SelfAttention(normed, mask=mask, past_bias=bias, optimized_attention=attend)[0]
+
+    @staticmethod
+    def _feed_forward(layer, hidden, context):
+        return layer.DenseReluDense(layer.layer_norm(hidden))
+
+    def read_out(self, states, num_tokens):
+        norm = self.transformer.encoder.final_layer_norm
+        if "read" not in states:
+            return norm(states["last"]), None
+        return (norm(states["read"]) if self.sd_model.layer_norm_hidden_state else states["read"]), None

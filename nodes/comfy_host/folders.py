@@ -1,0 +1,99 @@
+"""Where the pack keeps files: plans people name in `models/skrr`, finished searches in ComfyUI's user folder.
+
+Names from workflows are looked up in listings of these folders, never joined to a path.
+"""
+
+from pathlib import Path
+
+import folder_paths
+
+from ...skrr_engine.checkpoint import write_atomically
+from ...skrr_engine.errors import SkrrError
+from ...skrr_engine.plan import Plan
+from ...skrr_engine.plan_json import MAX_TEXT, dumps, loads
+
+__all__ = [
+    "cache_folder",
+    "list_plans",
+    "list_prompt_files",
+    "load_plan",
+    "plan_file_name",
+    "prompt_file",
+    "save_plan",
+    "trim_cache",
+]
+
+CACHE_BYTES = 64 * 1024 * 1024
+MAX_NAME = 100
+
+
+def _plans() -> Path:
+    return Path(folder_paths.models_dir) / "skrr"
+
+
+def list_plans() -> list[str]:
+    """File names of the plans in `models/skrr`, partial ones of cancelled searches included."""
+    return sorted(path.name for path in _plans().glob("*.json"))
+
+
+def load_plan(name: str) -> Plan:
+    """The plan in the file `name` of `models/skrr`."""
+    for path in _plans().glob("*.json"):
+        if path.name == name:
+            if path.stat().st_size > 4 * MAX_TEXT:
+                raise SkrrError(f"{name} has {path.stat().st_size} bytes; no plan is that large. Choose another file.")
+            try:
+                return loads(path.read_text(encoding="utf-8"))
+            except UnicodeDecodeError:
+                raise SkrrError(f"{name} is not UTF-8 text, so it is no plan. Choose another file.") from None
+    raise SkrrError(f"There is no plan {name!r} in models/skrr; there are {', '.join(list_plans()) or 'none'}.")
+
+
+def save_plan(plan: Plan, name: str, overwrite: bool) -> Path:
+    """Writes `plan` as `name`.json into `models/skrr`, atomically. An existing file is kept unless `overwrite`."""
+    path = _plans() / plan_file_name(name)
+    if path.exists() and not overwrite:
+        raise SkrrError(f"{path.name} is already in models/skrr. Switch on overwrite, or choose another name.")
+    write_atomically(path, dumps(plan).encode())
+    return path
+
+
+def plan_file_name(name: str) -> str:
+    """`name` with .json, if it is a plain file name on every system."""
+    stem = name.strip().removesuffix(".json")
+    allowed = stem and len(stem) <= MAX_NAME and all(c.isalnum() or c in " -_.()%" for c in stem)
+    if not allowed or stem.startswith(".") or stem != stem.strip():
+        raise SkrrError(
+            f"{name!r} is no file name for a plan; use up to {MAX_NAME} letters, digits, spaces and - _ . ( ) %."
+        )
+    return f"{stem}.json"
+
+
+def cache_folder() -> Path:
+    """The folder of finished and interrupted searches, created if needed."""
+    folder = Path(folder_paths.get_user_directory()) / "skrr" / "searches"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def trim_cache(limit: int = CACHE_BYTES) -> None:
+    """Deletes the searches longest untouched until the rest takes at most `limit` bytes."""
+    files = sorted(cache_folder().glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    total = 0
+    for path in files:
+        total += path.stat().st_size
+        if total > limit:
+            path.unlink()
+
+
+def list_prompt_files() -> list[str]:
+    """The .txt files of ComfyUI's input folder."""
+    return sorted(path.name for path in Path(folder_paths.get_input_directory()).glob("*.txt"))
+
+
+def prompt_file(name: str) -> Path:
+    """The .txt file `name` of ComfyUI's input folder."""
+    for path in Path(folder_paths.get_input_directory()).glob("*.txt"):
+        if path.name == name:
+            return path
+    raise SkrrError(f"There is no {name!r} in ComfyUI's input folder; put the prompts there as a .txt file.")

@@ -1,0 +1,169 @@
+"""Plan level -> patched CLIP: a structural clone with stubs in skipped places, in a patcher and CLIP of its own."""
+
+import copy
+import uuid
+from dataclasses import dataclass
+
+from ...skrr_engine.architecture import Architecture
+from ...skrr_engine.errors import PlanError, SkrrError
+from ...skrr_engine.plan import Cut, Level, Plan, make_cut
+from .cloning import structural_clone
+from .encoders import adapter_of
+from .memory import module_bytes, rest
+from .trees import ATTACHMENT, TextEncoder, choose_encoder, find_models, text_encoders
+
+__all__ = ["Applied", "Patched", "apply_level"]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What was done to one encoder: remembered on the patcher, so that it survives its clones."""
+
+    cut: Cut
+    architecture: Architecture
+
+
+@dataclass(frozen=True)
+class Patched:
+    """A pruned CLIP and the figures of its report. Bytes are weights in their storage format."""
+
+    clip: object
+    applied: dict[str, Applied]
+    encoder_bytes: dict[str, tuple[int, int]]
+    clip_bytes: tuple[int, int]
+    shared: bool
+    dropped_patches: tuple[str, ...]
+
+
+def apply_level(clip, plan: Plan, level: Level) -> Patched:
+    """`clip` with the cuts of `level`. The given CLIP stays as it is and keeps working beside the result.
+
+    Raises PlanError when the plan is for another encoder, SkrrError when the CLIP cannot be cut. Applied to an
+    already cut CLIP the result is that of both plans; places named by the later one follow it.
+    """
+    applied = {**(clip.patcher.get_attachment(ATTACHMENT) or {}), **_check(clip, plan, level)}
+    patcher = clip.patcher
+    if any(patcher.injections.values()):
+        raise SkrrError(
+            "This CLIP carries a bypass LoRA, which is tied to the dense encoder's modules. "
+            "Put SkrrApply before the node that loads that LoRA."
+        )
+    rest(patcher)
+    dense_tree = patcher.model
+    dense_bytes = {slot: module_bytes(encoder.transformer) for slot, encoder in text_encoders(clip).items()}
+    before = module_bytes(dense_tree)
+    shared = _may_share(patcher)
+    removed = _removed_parameters(clip, level)
+    tree = structural_clone(dense_tree, lambda parameter: not shared and id(parameter) not in removed)
+    cuts = {slot: applied[slot].cut for slot in level.cuts}
+    _cut_tree(tree, cuts)
+    pruned, dropped = _new_patcher(patcher, tree, applied, cuts)
+    result = copy.copy(clip)  # not clip.clone(): a clone thrown away later drops pinned buffers it shares
+    result.patcher, result.cond_stage_model = pruned, tree
+    result.tokenizer_options = clip.tokenizer_options.copy()
+    kept = {slot: module_bytes(encoder.transformer) for slot, encoder in text_encoders(result).items()}
+    return Patched(
+        clip=result,
+        applied={slot: applied[slot] for slot in level.cuts},
+        encoder_bytes={slot: (dense_bytes[slot], kept[slot]) for slot in level.cuts},
+        clip_bytes=(before, module_bytes(tree)),
+        shared=shared,
+        dropped_patches=dropped,
+    )
+
+
+def _check(clip, plan: Plan, level: Level) -> dict[str, Applied]:
+    """The cuts of `level` joined with those made earlier, each against the encoder it is for."""
+    found = {}
+    for slot, cut in level.cuts.items():
+        encoder = choose_encoder(clip, slot)
+        differences = plan.encoders[slot].architecture.differences(encoder.architecture)
+        if differences:
+            raise PlanError(
+                f"Plan {plan.name!r} is for another encoder than {encoder.describe()}: it differs in "
+                f"{'; '.join(differences)} (plan -> this CLIP). Choose a plan made for this one, or search for one."
+            )
+        found[slot] = Applied(_join(encoder, cut), encoder.architecture)
+    return found
+
+
+def _join(encoder: TextEncoder, cut: Cut) -> Cut:
+    """`cut` after the cut that an earlier SkrrApply made."""
+    earlier = encoder.applied
+    joined = cut
+    if earlier is not None:
+        skip = earlier.skip + tuple(i for i in cut.skip if i not in earlier.skip)
+        joined = make_cut(skip, {k: v for k, v in earlier.reuse if k not in cut.skip} | cut.reuse_map)
+    try:
+        joined.check(encoder.architecture.sub_blocks)
+    except PlanError as error:
+        before = "" if earlier is None else " together with the earlier SkrrApply; apply one plan only"
+        raise PlanError(f"The plan does not fit{before}: {error}") from None
+    return joined
+
+
+def _may_share(patcher) -> bool:
+    """Whether dense and pruned may use the same storages. Hooks write into weights in place: where a model runs
+    in the very memory it rests in (CPU), or already carries hooks, the kept tensors are copied."""
+    if patcher.forced_hooks is not None or patcher.hook_patches:
+        return False
+    return patcher.is_dynamic() or patcher.load_device != patcher.offload_device
+
+
+def _removed_parameters(clip, level: Level) -> set[int]:
+    """ids of the parameters that the level drops: they need no copy."""
+    removed = set()
+    for slot, cut in level.cuts.items():
+        encoder = choose_encoder(clip, slot)
+        for index in cut.skip:
+            if encoder.applied is None or index not in encoder.applied.skip:
+                for part in encoder.adapter.parts(encoder.transformer, index):
+                    removed.update(id(parameter) for parameter in part.parameters())
+    return removed
+
+
+def _cut_tree(tree, cuts: dict[str, Cut]) -> None:
+    """Replaces the skipped sub-blocks of a tree that is ours alone."""
+    for slot, sd_model in find_models(tree).items():
+        if slot in cuts:
+            adapter_of(sd_model.transformer).cut(sd_model.transformer, cuts[slot].skip, cuts[slot].reuse_map)
+
+
+def _new_patcher(source, tree, applied: dict[str, Applied], cuts: dict[str, Cut]):
+    """A patcher around `tree` that carries `source`'s patches and options but none of its load state, and the
+    patched keys that no longer have a place."""
+    patcher = source.clone(model_override=(tree, ({}, {}, {}, set())))
+    # clone() takes these over from the dense patcher, where they speak of the dense tree.
+    patcher.size = 0
+    patcher.parent = None
+    patcher.patches_uuid = uuid.uuid4()
+    if hasattr(patcher, "clone_base_uuid"):
+        patcher.clone_base_uuid = uuid.uuid4()
+    patcher.hook_backup, patcher.cached_hook_patches, patcher.current_hooks = {}, {}, None
+    tree.device = patcher.offload_device
+    keys = set(tree.state_dict().keys())
+    dropped = tuple(sorted(key for key in patcher.patches if key not in keys))
+    patcher.patches = {key: value for key, value in patcher.patches.items() if key in keys}
+    patcher.weight_wrapper_patches = {k: v for k, v in patcher.weight_wrapper_patches.items() if k in keys}
+    patcher.hook_patches = {
+        hook: {key: value for key, value in patches.items() if key in keys}
+        for hook, patches in patcher.hook_patches.items()
+    }
+    if source.cached_patcher_init is not None:
+        # ComfyUI rebuilds a model from its file for hooks, torch.compile and several GPUs; inherited unchanged
+        # this would bring the dense encoder back.
+        patcher.cached_patcher_init = (_rebuild, (source.cached_patcher_init, cuts))
+    patcher.set_attachments(ATTACHMENT, applied)
+    patcher.model_size()
+    return patcher, dropped
+
+
+def _rebuild(dense_init, cuts: dict[str, Cut], **options):
+    """Loads the dense encoder as its loader did and cuts it: ComfyUI's `cached_patcher_init` factory."""
+    factory, arguments, *index = dense_init
+    result = factory(*arguments, **options)
+    patcher = result[index[0]] if index else result
+    patcher.detach()
+    _cut_tree(patcher.model, cuts)
+    patcher.size = 0
+    return patcher

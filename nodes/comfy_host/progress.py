@@ -1,0 +1,53 @@
+"""Engine events -> ComfyUI's progress bar, its text under the node, and its cancel button."""
+
+import time
+
+import comfy.model_management as mm
+from comfy.utils import ProgressBar
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+
+from ...skrr_engine.events import Event, LevelDone, Phase, Step, Tick
+
+__all__ = ["NodeProgress"]
+
+# The bar counts thousandths of an evaluation; ComfyUI takes whole numbers.
+GRAIN = 1000
+TEXT_EVERY = 0.5
+
+
+class NodeProgress:
+    """Hand an instance to the engine as its `report`. Raises ComfyUI's interrupt exception within one sub-block
+    call of a cancel (its class differs between releases: never catch it with `except Exception`)."""
+
+    def __init__(self):
+        self.bar = None
+        self.done = self.total = 0.0
+        self.line = self.phase = ""
+        self.spoken = 0.0
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Tick():
+                mm.throw_exception_if_processing_interrupted()
+            case Phase(name=name, evaluations=evaluations):
+                self.phase, self.done, self.total = name, 0.0, max(1, evaluations)
+                self.bar = ProgressBar(round(self.total * GRAIN))
+            case Step(evaluations=evaluations):
+                # The Skip phase's total is an estimate from above; the bar must not overrun.
+                self.done = min(self.done + evaluations, self.total)
+                self.bar.update_absolute(round(self.done * GRAIN), round(self.total * GRAIN))
+                self._speak(False)
+            case LevelDone(skipped=skipped, sparsity=sparsity, discrepancy=discrepancy):
+                self.line = f"{skipped} skipped, {100 * sparsity:.2f} % smaller, discrepancy {discrepancy:.4g}"
+                self._speak(True)
+
+    def _speak(self, always: bool) -> None:
+        """Text under the node, a few times a second at most."""
+        now = time.monotonic()
+        context = get_executing_context()
+        if context is None or not (always or now - self.spoken > TEXT_EVERY):
+            return
+        self.spoken = now
+        text = f"{self.phase}: {self.done:.0f} of about {self.total:.0f} measurements. {self.line}"
+        PromptServer.instance.send_progress_text(text, context.node_id)

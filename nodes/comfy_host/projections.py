@@ -1,0 +1,168 @@
+"""MODEL -> the denoiser's own projection of the text embedding, as private float32 copies of its few modules.
+
+MODEL is not loaded for it. LoRA on MODEL is honoured: its patches are worked into the copies.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import comfy.lora
+import torch
+from comfy.ldm.chroma.model import Chroma
+from comfy.ldm.flux.model import Flux
+from comfy.ldm.modules.diffusionmodules.mmdit import MMDiT
+from comfy.ldm.pixart.pixartms import PixArtMS
+
+from ...skrr_engine.digest import digest_json, digest_tensors
+from ...skrr_engine.errors import SkrrError
+from ...skrr_engine.projection import Projection, no_projection
+from .cloning import structural_clone
+from .trees import TextEncoder, text_encoders, tree_family
+from .weights import is_ggml, is_quantized, raw_tensors
+
+__all__ = ["Family", "find_projection", "model_family"]
+
+# SD3 joins CLIP-L and CLIP-G side by side; without CLIP-L its columns are zeros.
+JOINED_IN_SD3 = ("clip_l", "clip_g")
+CLIP_L_WIDTH = 768
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of denoiser whose text projection is known: its class, the CLIP trees it is used with, and for each
+    encoder slot the features as name -> (output read, path of the module)."""
+
+    name: str
+    model_class: type
+    clips: tuple[str, ...]
+    features: dict[str, dict[str, tuple[str, str]]]
+
+
+T5_IN = {"t5xxl": {"txt_in": ("sequence", "txt_in")}}
+SD3_CLIP = {
+    "context_embedder": ("sequence", "context_embedder"),
+    "y_embedder": ("pooled", "y_embedder"),
+}
+FAMILIES = (
+    Family("flux", Flux, ("flux",), T5_IN | {"clip_l": {"vector_in": ("pooled", "vector_in")}}),
+    Family("chroma", Chroma, ("pixart", "flux", "sd3"), T5_IN),
+    Family(
+        "sd3",
+        MMDiT,
+        ("sd3",),
+        {
+            "t5xxl": {"context_embedder": ("sequence", "context_embedder")},
+            "clip_l": SD3_CLIP,
+            "clip_g": SD3_CLIP,
+        },
+    ),
+    Family("pixart", PixArtMS, ("pixart",), {"t5xxl": {"y_proj": ("sequence", "y_embedder.y_proj")}}),
+)
+
+
+def model_family(model) -> Family | None:
+    """The family of a MODEL, or None when its text projection is not known."""
+    diffusion_model = model.get_model_object("diffusion_model")
+    return next((family for family in FAMILIES if isinstance(diffusion_model, family.model_class)), None)
+
+
+def find_projection(model, encoder: TextEncoder) -> tuple[Projection, str]:
+    """The projection that `encoder`'s outputs go through in MODEL, and a sentence about it for the report.
+
+    Without a MODEL, or with one whose projection is not known, the encoder's outputs themselves are compared, and
+    the sentence says so. A MODEL and a CLIP that do not belong together are refused.
+    """
+    plain = no_projection(encoder.outputs)
+    if model is None:
+        return plain, "No MODEL was given: the encoder's own output is compared, not what the denoiser sees."
+    family = model_family(model)
+    name = type(model.get_model_object("diffusion_model")).__name__
+    if family is None:
+        return plain, f"The text projection of {name} is not known: the encoder's own output is compared."
+    kind = tree_family(encoder.clip.patcher.model)
+    if kind not in family.clips or encoder.slot not in family.features:
+        raise SkrrError(
+            f"This MODEL ({name}, {family.name}) and this CLIP ({kind}, encoder {encoder.slot}) do not belong "
+            f"together: {family.name} reads {', '.join(family.features)} of a CLIP of type "
+            f"{' or '.join(family.clips)}. "
+            "Connect the CLIP that the workflow encodes this model's prompts with."
+        )
+    features = {}
+    for feature, (output, path) in family.features[encoder.slot].items():
+        features[feature] = (output, _private_copy(model, path), _adjust(family, encoder, output, model))
+    _check_widths(features, encoder, name)
+
+    def apply(outputs, batch):
+        found = {}
+        for feature, (output, module, adjust) in features.items():
+            found[feature] = module.to(outputs[output].device)(adjust(outputs[output].float(), batch))
+        return found
+
+    tensors = [(f"{f}.{n}", t) for f, (_, module, _) in features.items() for n, t in raw_tensors(module)]
+    reads = {feature: output for feature, (output, _, _) in features.items()}
+    identity = digest_json([family.name, encoder.slot, digest_tensors(tensors)])
+    label = f"{family.name}: {', '.join(features)}"
+    return Projection(label, reads, apply, identity), f"Compared behind {name}'s own {' and '.join(features)}."
+
+
+def _adjust(family: Family, encoder: TextEncoder, output: str, model) -> Callable:
+    """What the host does to an encoder's output before the projection."""
+    if family.name == "flux" and output == "pooled":
+        width = model.get_model_object("diffusion_model.params").vec_in_dim
+        return lambda values, batch: values[:, :width]
+    if family.name == "flux":
+        # Relatives of FLUX normalise the sequence first.
+        norm = getattr(model.get_model_object("diffusion_model"), "txt_norm", None)
+        copied = None if norm is None else _private_copy(model, "txt_norm")
+        return lambda values, batch: values if copied is None else copied.to(values.device)(values)
+    if family.name == "sd3" and encoder.slot in JOINED_IN_SD3:
+        if output == "sequence":
+            width = model.get_model_object("diffusion_model.context_embedder").weight.shape[1]
+            left = text_encoders(encoder.clip).get("clip_l")
+            beside = CLIP_L_WIDTH if left is None else left.architecture.width
+            first = 0 if encoder.slot == "clip_l" else beside
+            return lambda values, batch: torch.nn.functional.pad(values, (first, width - first - values.shape[-1]))
+        return lambda values, batch: _joined_pooled(encoder.slot, values, batch.companions["pooled"])
+    return lambda values, batch: values
+
+
+def _joined_pooled(slot: str, values: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """SD3's pooled vector: CLIP-L's, then CLIP-G's; `other` is the one that is not being pruned, dense."""
+    other = other.to(values)
+    return torch.cat((values, other) if slot == "clip_l" else (other, values), dim=-1)
+
+
+def _check_widths(features: dict, encoder: TextEncoder, name: str) -> None:
+    for feature, (_, module, _) in features.items():
+        first = next(p for p in module.parameters() if p.dim() == 2)
+        takes, gives = first.shape[1], encoder.architecture.width
+        joined = encoder.slot in JOINED_IN_SD3 and feature in ("context_embedder", "y_embedder")
+        if (takes < gives) if joined else (takes != gives):
+            raise SkrrError(
+                f"This MODEL and this CLIP do not belong together: {name}'s {feature} takes {takes} values a token, "
+                f"the encoder {encoder.slot} gives {gives}. Connect the CLIP made for this model."
+            )
+
+
+def _private_copy(model, path: str):
+    """The sub-module at `diffusion_model.<path>` as a tree of our own, patches worked in, in float32 where it is
+    not GGUF (which dequantises in its own forward), casting its weights to the input's dtype and device."""
+    source = model.get_model_object(f"diffusion_model.{path}")
+    clone = structural_clone(source)
+    for module_name, module in clone.named_modules():
+        if hasattr(module, "comfy_cast_weights"):
+            module.comfy_cast_weights = True
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            key = ".".join(part for part in ("diffusion_model", path, module_name, name) if part)
+            # A loaded legacy model holds patched weights; the pristine ones are in its backup.
+            weight = model.backup[key].weight if key in model.backup else parameter
+            patches = model.patches.get(key, [])
+            if is_ggml(weight):
+                weight.patches = [(patches, key)] if patches else []
+                continue
+            value = weight.dequantize() if is_quantized(weight) else weight
+            value = value.detach().to(device="cpu", dtype=torch.float32, copy=True)
+            if patches:
+                value = comfy.lora.calculate_weight(patches, value, key)
+            setattr(module, name, torch.nn.Parameter(value, requires_grad=False))
+    return clone

@@ -1,0 +1,67 @@
+"""The text of SkrrApply's report: what was taken, what it takes now, and what to watch."""
+
+from ...skrr_engine.plan import Level, Plan
+from .patching import Patched
+
+__all__ = ["report_of", "unchanged_report"]
+
+
+def report_of(plan: Plan, level: Level, patched: Patched, asked: float) -> str:
+    """Lines for people."""
+    lines = [f"Plan {plan.name!r}: {100 * asked:.2f} % asked, level of {100 * level.sparsity:.2f} % taken."]
+    for slot, applied in patched.applied.items():
+        cut, (before, after) = applied.cut, patched.encoder_bytes[slot]
+        sparsity = 100 * applied.architecture.sparsity(cut.skip)
+        lines.append(
+            f"{slot}: {len(cut.skip)} of {applied.architecture.sub_blocks} sub-blocks skipped "
+            f"({', '.join(map(str, sorted(cut.skip)))}), {sparsity:.2f} % of its parameters."
+        )
+        pairs = ", ".join(f"{place} <- {source}" for place, source in cut.reuse) or "none"
+        lines.append(f"{slot}: re-used {pairs}.")
+        lines.append(f"{slot}: {_gb(before)} before, {_gb(after)} after.")
+    before, after = patched.clip_bytes
+    lines.append(f"Whole CLIP: {_gb(before)} before, {_gb(after)} after; {_gb(before - after)} saved.")
+    lines.append(_discrepancy(level))
+    lines.append(_storages(patched))
+    if patched.dropped_patches:
+        lines.append(
+            f"Warning: {len(patched.dropped_patches)} LoRA or merge patches were for removed sub-blocks and are left "
+            f"out, the first {patched.dropped_patches[0]}."
+        )
+    if any(applied.cut.reuse for applied in patched.applied.values()):
+        lines.append("A re-used sub-block runs with the LoRA of its source.")
+    return "\n".join(lines)
+
+
+def unchanged_report(asked: float) -> str:
+    """For a target of 0."""
+    return f"{100 * asked:.2f} % asked: the CLIP is passed on unchanged."
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.3f} GB ({size:,} bytes)"
+
+
+def _discrepancy(level: Level) -> str:
+    if level.discrepancy is None:
+        return "Discrepancy: not measured, and not verified on these weights (a published order)."
+    found = level.discrepancy
+    return (
+        f"Discrepancy {found['value']:.4g} (prompts {found['conditional']:.4g}, empty prompt {found['null']:.4g}), "
+        f"cosine {found['cosine']:.4g}, empty prompt's norm x {found['null_norm']:.3g}."
+    )
+
+
+def _storages(patched: Patched) -> str:
+    before, after = patched.clip_bytes
+    if not patched.shared:
+        return (
+            f"Memory: the kept weights are copies, because this encoder runs where it is stored. While the dense CLIP "
+            f"is held too (the loader's output), both take {_gb(before + after)}."
+        )
+    if patched.clip.patcher.is_dynamic():
+        return "Memory: dense and pruned share their storages (dynamic VRAM); both take no more than the dense."
+    return (
+        f"Memory: dense and pruned share their storages until the pruned one has been on the GPU once; after that "
+        f"RAM holds up to {_gb(before + after)} for both while the loader's output is held. VRAM holds the kept bytes."
+    )

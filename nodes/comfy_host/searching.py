@@ -1,0 +1,84 @@
+"""Runs a search or a refinement for one encoder of a CLIP, with ComfyUI's cancel, cache and folders around it."""
+
+from contextlib import nullcontext
+
+import comfy.model_management as mm
+import torch
+
+from ...skrr_engine.checkpoint import write_atomically
+from ...skrr_engine.digest import digest_json
+from ...skrr_engine.events import silent
+from ...skrr_engine.objective import Objective
+from ...skrr_engine.plan import Plan
+from ...skrr_engine.plan_json import dumps, loads
+from ...skrr_engine.search import Settings, find_plan, refine_plan
+from .calibrating import TokenizedPrompts, calibration_for
+from .folders import cache_folder, plan_file_name, save_plan, trim_cache
+from .memory import rest
+from .projections import find_projection, model_family
+from .trees import TextEncoder
+
+__all__ = ["run_search"]
+
+
+def run_search(
+    encoder: TextEncoder,
+    model,
+    prompts: TokenizedPrompts,
+    settings: Settings,
+    null_weight: float = 1.0,
+    start: Plan | None = None,
+    report=silent,
+) -> tuple[Plan, str]:
+    """The plan, and a sentence about what it was measured behind. The same job asked again comes from the cache.
+
+    Cancelled, it leaves the levels found so far as a partial plan in models/skrr and goes on from there when it
+    is asked again.
+    """
+    plan_file_name(settings.name)  # refused now, not when a cancelled search wants to be kept
+    projection, sentence = find_projection(model, encoder)
+    rest(encoder.clip.patcher)
+    stack = encoder.adapter.stack(encoder)
+    calibration = calibration_for(encoder, prompts)
+    objective = Objective(stack, calibration, projection, null_weight, report)
+    record = {
+        "denoiser": {"family": "unknown" if model is None else _family_name(model), "projection": projection.name},
+        "calibration": {
+            "prompts": len(prompts.prompts),
+            "tokenizer": prompts.tokenizer,
+            "digest": calibration.identity[:16],
+        },
+        "search": {"beam": settings.beam, "null_weight": null_weight, "reuse": settings.reuse},
+    }
+    with torch.inference_mode(), _device_context(encoder.clip.patcher.load_device):
+        if start is None:
+            plan = find_plan(objective, settings, cache_folder(), record, _keep_partial)
+        else:
+            plan = _refined(objective, start, settings, record)
+    trim_cache()
+    return plan, sentence
+
+
+def _family_name(model) -> str:
+    family = model_family(model)
+    return type(model.get_model_object("diffusion_model")).__name__ if family is None else family.name
+
+
+def _device_context(device):
+    """ComfyUI 0.27 pins CUDA work to a device this way; earlier releases need nothing."""
+    make = getattr(mm, "cuda_device_context", None)
+    return nullcontext() if make is None else make(device)
+
+
+def _keep_partial(plan: Plan) -> None:
+    save_plan(plan, plan.name, overwrite=True)
+
+
+def _refined(objective: Objective, start: Plan, settings: Settings, record: dict) -> Plan:
+    key = digest_json([objective.identity, dumps(start), settings.sparsity, settings.bytes_saved, settings.reuse])
+    path = cache_folder() / f"refined-{key[:32]}.json"
+    if path.exists():
+        return loads(path.read_text(encoding="utf-8"))
+    plan = refine_plan(objective, start, settings, record)
+    write_atomically(path, dumps(plan).encode())
+    return plan

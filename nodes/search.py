@@ -1,0 +1,81 @@
+"""SkrrSearch: which sub-blocks of this workflow's encoder can go."""
+
+from comfy_api.latest import io
+
+from ..skrr_engine.search import Settings
+from .comfy_host.progress import NodeProgress
+from .comfy_host.searching import run_search
+from .comfy_host.trees import LARGEST, choose_encoder
+from .ladder import ladder
+from .types import CALIBRATION, PLAN
+
+
+class SkrrSearch(io.ComfyNode):
+    """CLIP, MODEL and calibration -> plan."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SkrrSearch",
+            display_name="Skrr Search",
+            category="Skrr",
+            description=(
+                "Searches for the sub-blocks of a text encoder that this MODEL misses least. Long; can be cancelled "
+                "and goes on where it was. With a plan connected, only finds that plan's re-use pairs (minutes)."
+            ),
+            search_aliases=["prune text encoder", "skip layers", "shrink T5"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The dense CLIP, before SkrrApply. LoRA on it are searched along."),
+                io.Model.Input("model", tooltip="The MODEL that reads this CLIP; only its text projection is used."),
+                CALIBRATION.Input("calibration", tooltip="From SkrrCalibrate, made with the same CLIP."),
+                io.Combo.Input(
+                    "encoder",
+                    options=[LARGEST, "t5xxl", "clip_l", "clip_g"],
+                    default=LARGEST,
+                    tooltip="Which encoder of the CLIP to search; one at a time.",
+                ),
+                io.Int.Input("beam", default=3, min=1, max=32, tooltip="Beam size; 3 as published. 1 is greedy."),
+                io.Float.Input(
+                    "sparsity",
+                    default=0.4,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Search until this share of the encoder's parameters is gone. 0: only saved_gb counts.",
+                ),
+                io.Float.Input(
+                    "saved_gb",
+                    default=0.0,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.1,
+                    tooltip="Search until this many GB of the encoder are saved too. 0: only sparsity counts.",
+                ),
+                io.Float.Input(
+                    "null_weight",
+                    default=1.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Weight of the empty prompt, 1 as published. 0 for models that run without guidance.",
+                ),
+                io.Boolean.Input("reuse", default=True, tooltip="Re-run kept neighbours in place of removed ones."),
+                io.String.Input("name", default="my plan", tooltip="Name of the plan, for lists and reports."),
+                PLAN.Input(
+                    "plan",
+                    optional=True,
+                    tooltip="Refine this plan, say a preset: keep what it skips, find what to re-use on your prompts.",
+                ),
+            ],
+            outputs=[
+                PLAN.Output("plan", tooltip="For SkrrApply and SkrrSavePlan."),
+                io.String.Output("report", tooltip="The levels found."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, clip, model, calibration, encoder, beam, sparsity, saved_gb, null_weight, reuse, name, plan=None):
+        chosen = choose_encoder(clip, encoder)
+        settings = Settings(chosen.slot, sparsity, round(saved_gb * 1e9), beam, reuse, name.strip() or "my plan")
+        found, sentence = run_search(chosen, model, calibration, settings, null_weight, plan, NodeProgress())
+        return io.NodeOutput(found, f"{sentence}\n{ladder(found)}")
