@@ -23,8 +23,11 @@ if COMFY:
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    import comfy.cli_args  # noqa: F401
+    import comfy.cli_args
     import torch
+
+    # As main.py does first: nodes.py puts comfy/ on the path, whose utils.py would then stand for this package.
+    import utils.extra_config  # noqa: F401
 
     sys.argv = pytest_arguments
     torch.set_num_threads(2)
