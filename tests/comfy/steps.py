@@ -1,0 +1,111 @@
+"""The steps of a workflow as functions: prune, encode, load a LoRA; and the same LoRA put into weights by hand."""
+
+import re
+
+import torch
+
+from .oracle import t5_forward
+
+TEXT = "a red fox reading a map beside two blue lanterns"
+OTHER_TEXT = "rain on a tin roof"
+# A cut with everything in it: the owner of T5's position table skipped, a source left and right, a plain skip.
+SKIP, REUSE = (0, 5, 3), {0: 2, 5: 7}
+STRENGTH = 0.75
+LORA_MATRICES = ("lora_up.weight", "lora_down.weight")
+
+
+def prune(pack, clip, skip=SKIP, reuse=None, slot="t5xxl"):
+    """Patched: what SkrrApply makes of `clip`."""
+    plan, trees = pack("skrr_engine.plan"), pack("nodes.comfy_host.trees")
+    info = plan.EncoderInfo(trees.choose_encoder(clip, slot).architecture)
+    level = plan.make_level({slot: info}, {slot: plan.make_cut(skip, reuse or {})})
+    return pack("nodes.comfy_host.patching").apply_level(clip, plan.Plan("test", {slot: info}, (level,)), level)
+
+
+def encode(clip, text=TEXT):
+    """The conditioning, loaded and run as CLIPTextEncode does."""
+    return clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0].clone()
+
+
+def token_ids(clip, text=TEXT):
+    """The ids of the first row of a CLIP's only (or T5) tokenizer."""
+    tokens = clip.tokenize(text)
+    rows = tokens if isinstance(tokens, list) else tokens.get("t5xxl", tokens.get("l"))
+    return [token for token, _ in rows[0]]
+
+
+def place_of(key):
+    """The sub-block that a state-dict key belongs to, or None."""
+    if match := re.search(r"encoder\.block\.(\d+)\.layer\.([01])\.", key):
+        return None if "relative_attention_bias" in key else 2 * int(match[1]) + int(match[2])
+    if match := re.search(r"encoder\.layers\.(\d+)\.(self_attn|layer_norm1|mlp|layer_norm2)\.", key):
+        return 2 * int(match[1]) + (match[2] in ("mlp", "layer_norm2"))
+    return None
+
+
+def matrices(tree, places):
+    """Keys of the weight matrices of sub-blocks."""
+    modules = dict(tree.named_modules())
+    return [
+        f"{path}.weight"
+        for path, module in modules.items()
+        if place_of(f"{path}.weight") in places and len(getattr(getattr(module, "weight", None), "shape", ())) == 2
+    ]
+
+
+def make_lora(clip, places, seed=0, rank=2):
+    """A LoRA file's content, as trainers name it, over all matrices of `places` of a CLIP with one encoder."""
+    lora = {}
+    for n, key in enumerate(matrices(clip.patcher.model, places)):
+        generator = torch.Generator().manual_seed(1000 * seed + n)
+        name = lora_name(key)
+        rows, columns = weight_of(clip.patcher.model, key).shape
+        for part, shape in zip(LORA_MATRICES, ((rows, rank), (rank, columns)), strict=True):
+            lora[f"{name}.{part}"] = 0.3 * torch.randn(shape, generator=generator)
+        lora[f"{name}.alpha"] = torch.tensor(1.5 * rank)
+    return lora
+
+
+def lora_name(key):
+    """clip_l.transformer.text_model.….weight -> lora_te1_text_model_…"""
+    stem = key.partition(".transformer.")[2].removesuffix(".weight")
+    return "lora_te1_" + stem.replace(".", "_")
+
+
+def weight_of(tree, key):
+    """The parameter behind a state-dict key."""
+    import comfy.utils
+
+    return comfy.utils.get_attr(tree, key)
+
+
+def with_lora(clip, lora, strength=STRENGTH):
+    """What LoraLoader hands on."""
+    import comfy.sd
+
+    return comfy.sd.load_lora_for_models(None, clip, lora, 0, strength)[1]
+
+
+def edit(clip, *loras, strength=STRENGTH):
+    """Puts LoRAs into the weights of a private CLIP, with the arithmetic of LoRA, W + Σ s·(alpha/rank)·up·down,
+    rounded once."""
+    tree = clip.patcher.model
+    for key in matrices(tree, range(1000)):
+        parameter = weight_of(tree, key)
+        value = parameter.data.float()
+        for lora in loras:
+            if f"{lora_name(key)}.alpha" in lora:
+                up, down, alpha = (lora[f"{lora_name(key)}.{part}"] for part in (*LORA_MATRICES, "alpha"))
+                value = value + strength * (alpha.item() / down.shape[0]) * (up @ down)
+        parameter.data = value.to(parameter.dtype)
+    return clip
+
+
+def while_loaded(clip, skip=SKIP, reuse=REUSE, text=TEXT):
+    """The pruned conditioning, by hand, from a dense T5 CLIP as ComfyUI has it loaded: in any storage format, with
+    LoRA baked into its weights or hung on its modules."""
+    import comfy.model_management
+
+    comfy.model_management.load_models_gpu([clip.patcher])
+    transformer = next(m for m in clip.patcher.model.modules() if type(m).__name__ == "T5")
+    return t5_forward(transformer, token_ids(clip, text), skip, reuse)
