@@ -1,0 +1,106 @@
+"""All tests, one command: `python tests/run.py`. Sets up what it needs in .venv beside the pack; no other set-up.
+
+Runs the linter and tests/unit under .venv, and tests/comfy under every ComfyUI it finds (at $COMFYUI_PATH, above
+the pack's folder, in ~/ComfyUI and ~/ComfyUI-0.18.1), each with its own Python. What cannot run here is named
+aloud at the end. Further arguments go to pytest.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+PACK = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PACK / "tests" / "comfy"))
+from comfy_roots import find_comfy_roots  # noqa: E402
+
+ENVIRONMENT = PACK / ".venv"
+PYTHON = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
+# The tests on a T5-XXL of real size: 12 GB of memory at most, a model file of 5 GB.
+BIG_MEMORY, BIG_DISK = 16e9, 12e9
+
+
+def main() -> int:
+    """The exit status: 0 when everything that could run passed."""
+    set_up()
+    notes, counts, failed = [], [0, 0, 0], False
+    failed |= run([PYTHON, "-m", "ruff", "check", "."]) != 0
+    failed |= test(PYTHON, "tests/unit", {}, counts)
+    roots = find_comfy_roots()
+    big = {"SKRR_BIG_TESTS": "1"} if enough_room() else {}
+    if not big:
+        notes.append("the tests on a real-size T5-XXL: they need 16 GB of free memory and 12 GB of free disk")
+    if not roots:
+        notes.append("all ComfyUI tests: no ComfyUI at $COMFYUI_PATH, above this folder, or in ~/ComfyUI")
+    for root in roots:
+        print(f"\n=== ComfyUI {root.version}", flush=True)
+        failed |= test(root.python, "tests/comfy", {"COMFYUI_PATH": str(root.path), **big}, counts)
+    print("\nComfyUI tested: " + (", ".join(root.version for root in roots) or "none"))
+    for note in notes:
+        print(f"!!! SKIPPED {note}")
+    print(f"{counts[0]} passed, {counts[1]} failed, {counts[2]} skipped")
+    return int(failed)
+
+
+def set_up() -> None:
+    """Makes .venv with the engine's libraries and the test tools, unless it is there and up to date."""
+    wanted = (PACK / "tests" / "requirements.txt").read_text()
+    stamp = ENVIRONMENT / "requirements.txt"
+    if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
+        return
+    if not PYTHON.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
+    install = [str(PYTHON), "-m", "pip", "install", "-q", "-r", str(PACK / "tests" / "requirements.txt")]
+    subprocess.run(install, check=True)
+    stamp.write_text(wanted)
+
+
+def enough_room() -> bool:
+    """Whether the big tests fit (memory is asked of Linux; elsewhere they run on request only)."""
+    if os.environ.get("SKRR_BIG_TESTS"):
+        return True
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return False
+    (line,) = (line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+    return int(line.split()[1]) * 1024 > BIG_MEMORY and shutil.disk_usage(tempfile.gettempdir()).free > BIG_DISK
+
+
+def test(python: Path, folder: str, environment: dict[str, str], counts: list[int]) -> bool:
+    """Runs pytest on a folder, adds to `counts` (passed, failed, skipped), and returns whether anything failed."""
+    with tempfile.TemporaryDirectory() as scratch:
+        result = Path(scratch) / "result.xml"
+        environment = {**os.environ, **environment, **pytest_for(python)}
+        # --rootdir: see pytest.ini.
+        command = [python, "-m", "pytest", PACK / folder, f"--rootdir={PACK}", f"--junitxml={result}"]
+        status = run([*command, "-q", "--durations=5", "-rs", *sys.argv[1:]], environment)
+        if result.exists():
+            for suite in ElementTree.parse(result).getroot().iter("testsuite"):
+                bad = int(suite.get("failures")) + int(suite.get("errors"))
+                skipped = int(suite.get("skipped"))
+                counts[0] += int(suite.get("tests")) - bad - skipped
+                counts[1] += bad
+                counts[2] += skipped
+    return status != 0
+
+
+def pytest_for(python: Path) -> dict[str, str]:
+    """A path to pytest for a ComfyUI environment that lacks it: beside our own, never into ComfyUI's."""
+    if subprocess.run([python, "-c", "import pytest"], capture_output=True).returncode == 0:
+        return {}
+    extra = ENVIRONMENT / "pytest-for-comfyui"
+    if not extra.exists():
+        subprocess.run([python, "-m", "pip", "install", "-q", "--target", extra, "pytest>=8"], check=True)
+    return {"PYTHONPATH": str(extra)}
+
+
+def run(command: list, environment: dict[str, str] | None = None) -> int:
+    """The exit status of a command run in the pack's folder."""
+    return subprocess.run([str(part) for part in command], cwd=PACK, env=environment).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
