@@ -147,7 +147,7 @@ def test_an_encoder_that_the_pack_does_not_know(pack):
     import comfy.sd
     from comfy.text_encoders import z_image
 
-    tiny = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 151936}
+    tiny = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "vocab_size": 151936}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
     target = SimpleNamespace(params={}, clip=z_image.te(), tokenizer=z_image.ZImageTokenizer)
     options = {"dtype": torch.float32, "qwen3_4b_model_config": {**tiny, **heads}}
