@@ -2,7 +2,9 @@
 
 from .apply import SkrrApply
 from .calibrate import SkrrCalibrate
+from .load import SkrrCLIPLoader, SkrrProjection
 from .plans import SkrrLoadPlan, SkrrSavePlan
+from .save import SkrrSaveEncoder
 from .search import SkrrSearch
 
 __all__ = ["NODE_CLASS_MAPPINGS"]
@@ -11,8 +13,11 @@ __all__ = ["NODE_CLASS_MAPPINGS"]
 # at the top level, where it would keep ComfyUI from calling comfy_entrypoint.
 NODE_CLASS_MAPPINGS = {
     "SkrrApply": SkrrApply,
+    "SkrrCLIPLoader": SkrrCLIPLoader,
     "SkrrCalibrate": SkrrCalibrate,
     "SkrrLoadPlan": SkrrLoadPlan,
+    "SkrrProjection": SkrrProjection,
+    "SkrrSaveEncoder": SkrrSaveEncoder,
     "SkrrSavePlan": SkrrSavePlan,
     "SkrrSearch": SkrrSearch,
 }

@@ -44,6 +44,5 @@ class SkrrApply(io.ComfyNode):
     def execute(cls, clip, plan, sparsity):
         if sparsity == 0:
             return io.NodeOutput(clip, unchanged_report(sparsity))
-        level = plan.level_for(sparsity)
-        patched = apply_level(clip, plan, level)
-        return io.NodeOutput(patched.clip, report_of(plan, level, patched, sparsity))
+        patched = apply_level(clip, plan, plan.level_for(sparsity))
+        return io.NodeOutput(patched.clip, report_of(patched, sparsity))

@@ -8,7 +8,7 @@ from .comfy_host.calibrating import tokenize
 from .comfy_host.folders import list_prompt_files, prompt_file
 from .comfy_host.projections import find_projection
 from .comfy_host.trees import choose_encoder
-from .types import CALIBRATION
+from .types import CALIBRATION, PROJECTION
 
 BUILT_IN, TEXT = "built-in", "text"
 
@@ -45,8 +45,9 @@ class SkrrCalibrate(io.ComfyNode):
                     max=2000,
                     tooltip="At most this many prompts, evenly spread over the list. More is slower and more reliable.",
                 ),
-                io.Model.Input(
+                io.MultiType.Input(
                     "model",
+                    types=[io.Model, PROJECTION],
                     optional=True,
                     tooltip="The MODEL that will be searched against; checked here to belong to the CLIP.",
                 ),

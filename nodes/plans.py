@@ -2,13 +2,14 @@
 
 from comfy_api.latest import io
 
+from ..skrr_engine.compact import read_plan_text
 from ..skrr_engine.errors import SkrrError
 from ..skrr_engine.plan import Plan
-from ..skrr_engine.plan_json import dumps, loads
+from ..skrr_engine.plan_json import dumps
 from ..skrr_engine.presets import load_preset, preset_names
+from ..skrr_engine.tables import plan_table
 from .comfy_host.folders import list_plans, load_plan, save_plan
 from .comfy_host.trees import text_encoders, tree_family
-from .ladder import ladder
 from .types import PLAN
 
 AUTO = "auto"
@@ -41,7 +42,7 @@ class SkrrLoadPlan(io.ComfyNode):
                     "text",
                     multiline=True,
                     default="",
-                    tooltip="Plan text, pasted. When there is any, it is used and source is not.",
+                    tooltip="Plan text, pasted: JSON, or the line that begins with skrr1. Goes before source.",
                 ),
                 io.Clip.Input("clip", optional=True, tooltip="Needed for auto only."),
             ],
@@ -63,12 +64,12 @@ class SkrrLoadPlan(io.ComfyNode):
     @classmethod
     def execute(cls, source, text, clip=None):
         if text.strip():
-            plan = loads(text)
+            plan = read_plan_text(text)
         elif source == AUTO:
             plan = _auto(clip)
         else:
             plan = load_preset(source) if source in preset_names() else load_plan(source)
-        return io.NodeOutput(plan, ladder(plan))
+        return io.NodeOutput(plan, plan_table(plan))
 
 
 def _auto(clip) -> Plan:

@@ -2,12 +2,13 @@
 
 from comfy_api.latest import io
 
+from ..skrr_engine.compact import read_plan_text
 from ..skrr_engine.search import Settings
+from ..skrr_engine.tables import plan_table
 from .comfy_host.progress import NodeProgress
 from .comfy_host.searching import run_search
 from .comfy_host.trees import LARGEST, choose_encoder
-from .ladder import ladder
-from .types import CALIBRATION, PLAN
+from .types import CALIBRATION, PLAN, PROJECTION
 
 
 class SkrrSearch(io.ComfyNode):
@@ -25,9 +26,16 @@ class SkrrSearch(io.ComfyNode):
             ),
             search_aliases=["prune text encoder", "skip layers", "shrink T5"],
             inputs=[
-                io.Clip.Input("clip", tooltip="The dense CLIP, before SkrrApply. LoRA on it are searched along."),
-                io.Model.Input("model", tooltip="The MODEL that reads this CLIP; only its text projection is used."),
-                CALIBRATION.Input("calibration", tooltip="From SkrrCalibrate, made with the same CLIP."),
+                io.Clip.Input(
+                    "clip", lazy=True, tooltip="The dense CLIP, before SkrrApply. LoRA on it are searched along."
+                ),
+                io.MultiType.Input(
+                    "model",
+                    types=[io.Model, PROJECTION],
+                    lazy=True,
+                    tooltip="The MODEL that reads this CLIP (only its text projection is used), or Skrr Projection.",
+                ),
+                CALIBRATION.Input("calibration", lazy=True, tooltip="From SkrrCalibrate, made with the same CLIP."),
                 io.Combo.Input(
                     "encoder",
                     options=[LARGEST, "t5xxl", "clip_l", "clip_g"],
@@ -61,9 +69,17 @@ class SkrrSearch(io.ComfyNode):
                 ),
                 io.Boolean.Input("reuse", default=True, tooltip="Re-run kept neighbours in place of removed ones."),
                 io.String.Input("name", default="my plan", tooltip="Name of the plan, for lists and reports."),
+                io.String.Input(
+                    "pinned",
+                    default="",
+                    multiline=True,
+                    tooltip="A plan's text. When there is any it is handed out, nothing is searched, and nothing "
+                    "connected here is even loaded: a shared workflow runs with the plan its author found.",
+                ),
                 PLAN.Input(
                     "plan",
                     optional=True,
+                    lazy=True,
                     tooltip="Refine this plan, say a preset: keep what it skips, find what to re-use on your prompts.",
                 ),
             ],
@@ -74,8 +90,18 @@ class SkrrSearch(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip, model, calibration, encoder, beam, sparsity, saved_gb, null_weight, reuse, name, plan=None):
+    def check_lazy_status(cls, pinned, **inputs):
+        return [] if pinned.strip() else [name for name, value in inputs.items() if value is None]
+
+    @classmethod
+    def execute(
+        cls, encoder, beam, sparsity, saved_gb, null_weight, reuse, name, pinned, clip=None, model=None,
+        calibration=None, plan=None,
+    ):  # fmt: skip
+        if pinned.strip():
+            found = read_plan_text(pinned)
+            return io.NodeOutput(found, f"Pinned, not searched.\n{plan_table(found)}")
         chosen = choose_encoder(clip, encoder)
         settings = Settings(chosen.slot, sparsity, round(saved_gb * 1e9), beam, reuse, name.strip() or "my plan")
         found, sentence = run_search(chosen, model, calibration, settings, null_weight, plan, NodeProgress())
-        return io.NodeOutput(found, f"{sentence}\n{ladder(found)}")
+        return io.NodeOutput(found, f"{sentence}\n{plan_table(found)}")

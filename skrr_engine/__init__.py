@@ -1,14 +1,15 @@
 """Skrr: skip and re-use sub-blocks of text encoders (ICML 2025, arXiv 2502.08690).
 
-PyTorch only: nothing in this package knows of ComfyUI. Floors, lowest first; a module imports
-only from lower floors (tests/unit/test_house.py holds this):
+PyTorch only: nothing in this package knows of ComfyUI. Floors, lowest first; a module imports only
+from what stands before it in this list (tests/unit/test_house.py holds this):
 
-1  errors  precision  architecture  stack  plan  discrepancy  events
-2  plan_json  execute  calibration  files  checkpoint  encoders  presets
+1  errors  precision  architecture  stack  plan  discrepancy  events  digest
+2  plan_json  compact  presets  header  tensor_names  infer  files  encoder_files
+2  execute  calibration  projection  checkpoint  encoders
 3  objective  sweep
 4  reference  beam  reuse
 5  search
-6  projection  hosts  cli  demo
+6  hosts  tokenizing  projection_files  progress  tables  demo  cli_plans  cli_search  cli
 """
 
 __version__ = "0.1.0"

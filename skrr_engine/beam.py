@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from .discrepancy import Discrepancy
-from .events import LevelDone
 from .execute import assign
 from .objective import Objective
 from .reference import rank_key
@@ -34,7 +33,4 @@ def next_level(objective: Objective, beams: list[Candidate], beam: int | None) -
     found = measure_many(objective, [assign(count, order) for order in orders.values()])
     candidates = [Candidate(order, found[assign(count, order)]) for order in orders.values()]
     candidates.sort(key=lambda c: rank_key(objective, c.order, c.discrepancy))
-    best = candidates[0]
-    sparsity = objective.stack.architecture.sparsity(best.order)
-    objective.report(LevelDone(len(best.order), sparsity, best.discrepancy.value))
     return candidates[:beam]

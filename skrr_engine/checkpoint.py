@@ -2,7 +2,7 @@
 
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from .digest import digest_json
@@ -18,16 +18,16 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     """Puts `data` at `path` so that a reader sees the old file or the new one, never a part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    # Not tempfile: its files are readable by their owner only, and a plan is to be shared.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
 
 
 class Checkpoint:
@@ -35,9 +35,11 @@ class Checkpoint:
     maps a level's number (as text) to `{"pairs", "discrepancy"}`."""
 
     def __init__(self, path: str | Path | None, fingerprint: str):
-        """`path` None keeps everything in memory. An existing file of another search, or a damaged one, is
-        refused with a SkrrError that names it."""
+        """`path` None keeps everything in memory; in a folder the file is named by the fingerprint. An existing
+        file of another search, or a damaged one, is refused with a SkrrError that names it."""
         self.path = None if path is None else Path(path)
+        if self.path is not None and self.path.is_dir():
+            self.path = self.path / f"{fingerprint[:32]}.json"
         self.fingerprint = fingerprint
         self.levels: list[list[dict]] = []
         self.reuse: dict[str, dict] = {}

@@ -46,7 +46,8 @@ def _positions(values: torch.Tensor) -> torch.Tensor:
 
 def _weighted(per_position: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Sums (rows, positions) values under the prompt shares; (rows,) float64 on the CPU."""
-    return (per_position.to(device="cpu", dtype=SUM) * weights).sum(dim=1)
+    # In two steps: a Mac's GPU has no float64 to convert to.
+    return (per_position.cpu().to(SUM) * weights).sum(dim=1)
 
 
 def squared_terms(dense: dict, pruned: dict, weights: dict) -> torch.Tensor:

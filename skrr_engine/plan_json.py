@@ -18,7 +18,6 @@ import json
 from types import MappingProxyType
 
 from .architecture import Architecture
-from .discrepancy import Discrepancy
 from .errors import PlanError
 from .plan import Cut, EncoderInfo, Plan, make_cut, make_level
 
@@ -31,7 +30,8 @@ MAX_NAME, MAX_NOTE, MAX_SLOTS, MAX_LEVELS, MAX_ITEMS = 200, 2000, 8, 512, 64
 # A rounded sparsity in a hand-written plan is fine; a different one is not.
 SPARSITY_TOLERANCE = 1e-4
 MAX_NUMBER = 1e30
-DISCREPANCY_FIELDS = frozenset(Discrepancy.__dataclass_fields__) | {"value"}
+# The fields of `Discrepancy.to_json()`, written out so that reading a plan does not load PyTorch.
+DISCREPANCY_FIELDS = frozenset({"conditional", "null", "null_weight", "cosine", "null_norm", "value"})
 
 
 def dumps(plan: Plan) -> str:
@@ -225,6 +225,8 @@ def _list(value, where: str, least: int, most: int) -> list:
 def _text(value, where: str, most: int, least: int = 1) -> str:
     if not isinstance(value, str) or not least <= len(value) <= most:
         raise PlanError(f"Field {where} is {_short(value)}; expected text of {least} to {most} characters.")
+    if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in value):
+        raise PlanError(f"Field {where} is {_short(value)}; expected text without control characters.")
     return value
 
 

@@ -10,10 +10,10 @@ from .checkpoint import Checkpoint
 from .digest import digest_json
 from .discrepancy import Discrepancy
 from .errors import PlanError, SkrrError
-from .events import Phase
+from .events import LevelDone, Phase
 from .execute import assign
 from .objective import Objective
-from .plan import EncoderInfo, Plan, make_cut, make_level
+from .plan import EncoderInfo, Level, Plan, make_cut, make_level
 from .reuse import find_reuse
 from .sweep import measure_many
 
@@ -42,7 +42,8 @@ def find_plan(
 ) -> Plan:
     """The ladder of the best sets, level by level up to the target, with Re-use.
 
-    `record` holds the plan's `denoiser`, `calibration` and `search` records. When the job is cancelled (the
+    `checkpoint_path` is a file, or a folder in which the file is named by the search's fingerprint; None keeps
+    nothing. `record` holds the plan's `denoiser`, `calibration` and `search` records. When the job is cancelled (the
     objective's report raises) or fails, what was found so far goes to `on_partial` before the exception goes on.
     """
     _check_target(objective, settings)
@@ -107,6 +108,8 @@ def _skip(objective: Objective, settings: Settings, state: Checkpoint) -> list[C
             state.levels.append([{"order": b.order, "discrepancy": b.discrepancy.to_json()} for b in beams])
             state.save()
         rungs.append(beams[0])
+        best, architecture = beams[0], objective.stack.architecture
+        objective.report(LevelDone(len(best.order), architecture.sparsity(best.order), best.discrepancy.value))
     return rungs
 
 
@@ -155,9 +158,7 @@ def refine_plan(objective: Objective, plan: Plan, settings: Settings, record: di
     differences = plan.encoders[slot].architecture.differences(architecture)
     if differences:
         raise PlanError(f"The plan to refine is for another encoder: {'; '.join(differences)}.")
-    level = plan.level_for(settings.sparsity)
-    if not _reached(objective, settings, level.cuts[slot].skip):
-        raise SkrrError(f"No level of plan {plan.name!r} saves {settings.bytes_saved / 1e9:.3f} GB; ask for less.")
+    level = _first_reached(objective, plan, settings)
     order = level.cuts[slot].skip
     objective.report(Phase("re-use", 2 * len(order) + 1))
     if settings.reuse:
@@ -168,3 +169,12 @@ def refine_plan(objective: Objective, plan: Plan, settings: Settings, record: di
     refined = make_level(plan.encoders, {slot: make_cut(order, reuse)}, found.to_json())
     levels = [refined if other is level else other for other in plan.levels]
     return plan.with_levels(levels, name=settings.name, **(record or {}))
+
+
+def _first_reached(objective: Objective, plan: Plan, settings: Settings) -> Level:
+    """The smallest level of `plan` that reaches both targets."""
+    for level in plan.levels:
+        if settings.slot in level.cuts and _reached(objective, settings, level.cuts[settings.slot].skip):
+            return level
+    plan.level_for(settings.sparsity)  # says the most there is, where the sparsity is out of reach
+    raise SkrrError(f"No level of plan {plan.name!r} saves {settings.bytes_saved / 1e9:.3f} GB; ask for less.")

@@ -14,10 +14,12 @@ from ...skrr_engine.plan_json import MAX_TEXT, dumps, loads
 
 __all__ = [
     "cache_folder",
+    "list_model_files",
     "list_plans",
     "list_prompt_files",
     "load_plan",
-    "plan_file_name",
+    "model_file",
+    "plain_name",
     "prompt_file",
     "save_plan",
     "trim_cache",
@@ -51,22 +53,22 @@ def load_plan(name: str) -> Plan:
 
 def save_plan(plan: Plan, name: str, overwrite: bool) -> Path:
     """Writes `plan` as `name`.json into `models/skrr`, atomically. An existing file is kept unless `overwrite`."""
-    path = _plans() / plan_file_name(name)
+    path = _plans() / plain_name(name, ".json")
     if path.exists() and not overwrite:
         raise SkrrError(f"{path.name} is already in models/skrr. Switch on overwrite, or choose another name.")
     write_atomically(path, dumps(plan).encode())
     return path
 
 
-def plan_file_name(name: str) -> str:
-    """`name` with .json, if it is a plain file name on every system."""
-    stem = name.strip().removesuffix(".json")
+def plain_name(name: str, ending: str) -> str:
+    """`name` with `ending`, if it is a plain file name on every system."""
+    stem = name.strip().removesuffix(ending)
     allowed = stem and len(stem) <= MAX_NAME and all(c.isalnum() or c in " -_.()%" for c in stem)
     if not allowed or stem.startswith(".") or stem != stem.strip():
         raise SkrrError(
-            f"{name!r} is no file name for a plan; use up to {MAX_NAME} letters, digits, spaces and - _ . ( ) %."
+            f"{name!r} is no plain file name; use up to {MAX_NAME} letters, digits, spaces and - _ . ( ) %."
         )
-    return f"{stem}.json"
+    return stem + ending
 
 
 def cache_folder() -> Path:
@@ -97,3 +99,15 @@ def prompt_file(name: str) -> Path:
         if path.name == name:
             return path
     raise SkrrError(f"There is no {name!r} in ComfyUI's input folder; put the prompts there as a .txt file.")
+
+
+def list_model_files(kind: str) -> list[str]:
+    """The safetensors files that ComfyUI lists under models/`kind`."""
+    return [name for name in folder_paths.get_filename_list(kind) if name.endswith((".safetensors", ".sft"))]
+
+
+def model_file(kind: str, name: str) -> Path:
+    """The file `name` of that list."""
+    if name not in list_model_files(kind):
+        raise SkrrError(f"There is no {name!r} in models/{kind}; refresh the page and choose a file again.")
+    return Path(folder_paths.get_full_path_or_raise(kind, name))

@@ -4,6 +4,9 @@ import copy
 import uuid
 from dataclasses import dataclass
 
+from comfy.patcher_extension import CallbacksMP
+from comfy.utils import get_attr, set_attr
+
 from ...skrr_engine.architecture import Architecture
 from ...skrr_engine.errors import PlanError, SkrrError
 from ...skrr_engine.plan import Cut, Level, Plan, make_cut
@@ -11,8 +14,9 @@ from .cloning import structural_clone
 from .encoders import adapter_of
 from .memory import module_bytes, rest
 from .trees import ATTACHMENT, TextEncoder, choose_encoder, find_models, text_encoders
+from .weights import rewrap
 
-__all__ = ["Applied", "Patched", "apply_level"]
+__all__ = ["Applied", "Patched", "apply_level", "cut_tree"]
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,19 @@ class Applied:
 
 @dataclass(frozen=True)
 class Patched:
-    """A pruned CLIP and the figures of its report. Bytes are weights in their storage format."""
+    """A pruned CLIP and the figures of its report. Bytes are weights in their storage format, (before, after).
+
+    `shared` tells whether dense and pruned use the same storages; None where no dense CLIP was loaded at all.
+    """
 
     clip: object
+    plan: Plan
+    level: Level
     applied: dict[str, Applied]
     encoder_bytes: dict[str, tuple[int, int]]
     clip_bytes: tuple[int, int]
-    shared: bool
-    dropped_patches: tuple[str, ...]
+    shared: bool | None
+    dropped_patches: tuple[str, ...] = ()
 
 
 def apply_level(clip, plan: Plan, level: Level) -> Patched:
@@ -56,14 +65,16 @@ def apply_level(clip, plan: Plan, level: Level) -> Patched:
     removed = _removed_parameters(clip, level)
     tree = structural_clone(dense_tree, lambda parameter: not shared and id(parameter) not in removed)
     cuts = {slot: applied[slot].cut for slot in level.cuts}
-    _cut_tree(tree, cuts)
-    pruned, dropped = _new_patcher(patcher, tree, applied, cuts)
+    cut_tree(tree, cuts)
+    pruned, dropped = _new_patcher(patcher, tree, applied, cuts, shared)
     result = copy.copy(clip)  # not clip.clone(): a clone thrown away later drops pinned buffers it shares
     result.patcher, result.cond_stage_model = pruned, tree
     result.tokenizer_options = clip.tokenizer_options.copy()
     kept = {slot: module_bytes(encoder.transformer) for slot, encoder in text_encoders(result).items()}
     return Patched(
         clip=result,
+        plan=plan,
+        level=level,
         applied={slot: applied[slot] for slot in level.cuts},
         encoder_bytes={slot: (dense_bytes[slot], kept[slot]) for slot in level.cuts},
         clip_bytes=(before, module_bytes(tree)),
@@ -122,14 +133,14 @@ def _removed_parameters(clip, level: Level) -> set[int]:
     return removed
 
 
-def _cut_tree(tree, cuts: dict[str, Cut]) -> None:
+def cut_tree(tree, cuts: dict[str, Cut]) -> None:
     """Replaces the skipped sub-blocks of a tree that is ours alone."""
     for slot, sd_model in find_models(tree).items():
         if slot in cuts:
             adapter_of(sd_model.transformer).cut(sd_model.transformer, cuts[slot].skip, cuts[slot].reuse_map)
 
 
-def _new_patcher(source, tree, applied: dict[str, Applied], cuts: dict[str, Cut]):
+def _new_patcher(source, tree, applied: dict[str, Applied], cuts: dict[str, Cut], shared: bool):
     """A patcher around `tree` that carries `source`'s patches and options but none of its load state, and the
     patched keys that no longer have a place."""
     patcher = source.clone(model_override=(tree, ({}, {}, {}, set())))
@@ -144,6 +155,8 @@ def _new_patcher(source, tree, applied: dict[str, Applied], cuts: dict[str, Cut]
     keys = set(tree.state_dict().keys())
     dropped = tuple(sorted(key for key in patcher.patches if key not in keys))
     patcher.patches = {key: value for key, value in patcher.patches.items() if key in keys}
+    before, after = dict(source.model.named_modules()), dict(tree.named_modules())
+    patcher.object_patches = {k: v for k, v in patcher.object_patches.items() if _has_place(k, before, after)}
     patcher.weight_wrapper_patches = {k: v for k, v in patcher.weight_wrapper_patches.items() if k in keys}
     patcher.hook_patches = {
         hook: {key: value for key, value in patches.items() if key in keys}
@@ -153,9 +166,24 @@ def _new_patcher(source, tree, applied: dict[str, Applied], cuts: dict[str, Cut]
         # ComfyUI rebuilds a model from its file for hooks, torch.compile and several GPUs; inherited unchanged
         # this would bring the dense encoder back.
         patcher.cached_patcher_init = (_rebuild, (source.cached_patcher_init, cuts))
+    if shared and not patcher.is_dynamic():
+        patcher.add_callback_with_key(CallbacksMP.ON_REGISTER_ALL_HOOK_PATCHES, ATTACHMENT, _part_hooked_storages)
     patcher.set_attachments(ATTACHMENT, applied)
     patcher.model_size()
     return patcher, dropped
+
+
+def _part_hooked_storages(patcher, *_):
+    """ComfyUI calls this when hooks are set on the pruned CLIP. Under little VRAM a weight may be run from where it
+    is stored, and hooks write into it in place: those weights get a storage of their own, apart from the dense's."""
+    rest(patcher)
+    for key in {key for patches in patcher.hook_patches.values() for key in patches}:
+        set_attr(patcher.model, key, rewrap(get_attr(patcher.model, key), share=False))
+
+
+def _has_place(path: str, before: dict, after: dict) -> bool:
+    """Whether what an object patch replaces, and what holds it, is in the cut tree still what it was."""
+    return all(type(before.get(p)) is type(after.get(p)) for p in (path, path.rpartition(".")[0]))
 
 
 def _rebuild(dense_init, cuts: dict[str, Cut], **options):
@@ -163,7 +191,7 @@ def _rebuild(dense_init, cuts: dict[str, Cut], **options):
     factory, arguments, *index = dense_init
     result = factory(*arguments, **options)
     patcher = result[index[0]] if index else result
-    patcher.detach()
-    _cut_tree(patcher.model, cuts)
+    rest(patcher)
+    cut_tree(patcher.model, cuts)
     patcher.size = 0
     return patcher

@@ -5,6 +5,7 @@ MODEL is not loaded for it. LoRA on MODEL is honoured: its patches are worked in
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import comfy.lora
 import torch
@@ -16,11 +17,12 @@ from comfy.ldm.pixart.pixartms import PixArtMS
 from ...skrr_engine.digest import digest_json, digest_tensors
 from ...skrr_engine.errors import SkrrError
 from ...skrr_engine.projection import Projection, no_projection
+from ...skrr_engine.projection_files import open_projection
 from .cloning import structural_clone
 from .trees import TextEncoder, text_encoders, tree_family
 from .weights import is_ggml, is_quantized, raw_tensors
 
-__all__ = ["Family", "find_projection", "model_family"]
+__all__ = ["Family", "ProjectionFile", "find_projection", "source_name"]
 
 # SD3 joins CLIP-L and CLIP-G side by side; without CLIP-L its columns are zeros.
 JOINED_IN_SD3 = ("clip_l", "clip_g")
@@ -36,6 +38,13 @@ class Family:
     model_class: type
     clips: tuple[str, ...]
     features: dict[str, dict[str, tuple[str, str]]]
+
+
+@dataclass(frozen=True)
+class ProjectionFile:
+    """SKRR_PROJECTION: a denoiser's file, of which only the few tensors of its text projection are ever read."""
+
+    path: Path
 
 
 T5_IN = {"t5xxl": {"txt_in": ("sequence", "txt_in")}}
@@ -66,8 +75,19 @@ def model_family(model) -> Family | None:
     return next((family for family in FAMILIES if isinstance(diffusion_model, family.model_class)), None)
 
 
+def source_name(model) -> str:
+    """What a projection was taken from, for a plan's record: a family, a class, a file, or "none"."""
+    if model is None:
+        return "none"
+    if isinstance(model, ProjectionFile):
+        return model.path.name
+    family = model_family(model)
+    return type(model.get_model_object("diffusion_model")).__name__ if family is None else family.name
+
+
 def find_projection(model, encoder: TextEncoder) -> tuple[Projection, str]:
-    """The projection that `encoder`'s outputs go through in MODEL, and a sentence about it for the report.
+    """The projection that `encoder`'s outputs go through in MODEL (or a ProjectionFile), and a sentence about it
+    for the report.
 
     Without a MODEL, or with one whose projection is not known, the encoder's outputs themselves are compared, and
     the sentence says so. A MODEL and a CLIP that do not belong together are refused.
@@ -75,6 +95,8 @@ def find_projection(model, encoder: TextEncoder) -> tuple[Projection, str]:
     plain = no_projection(encoder.outputs)
     if model is None:
         return plain, "No MODEL was given: the encoder's own output is compared, not what the denoiser sees."
+    if isinstance(model, ProjectionFile):
+        return _from_file(model, encoder)
     family = model_family(model)
     name = type(model.get_model_object("diffusion_model")).__name__
     if family is None:
@@ -103,6 +125,16 @@ def find_projection(model, encoder: TextEncoder) -> tuple[Projection, str]:
     identity = digest_json([family.name, encoder.slot, digest_tensors(tensors)])
     label = f"{family.name}: {', '.join(features)}"
     return Projection(label, reads, apply, identity), f"Compared behind {name}'s own {' and '.join(features)}."
+
+
+def _from_file(source: ProjectionFile, encoder: TextEncoder) -> tuple[Projection, str]:
+    if encoder.outputs != ("sequence",):
+        raise SkrrError(
+            f"Of a file only the projection of a T5's tokens is read; {encoder.slot} also hands on its pooled output. "
+            "Connect the MODEL itself."
+        )
+    projection = open_projection(source.path, encoder.architecture.width)
+    return projection, f"Compared behind {projection.name}, read from {source.path.name}."
 
 
 def _adjust(family: Family, encoder: TextEncoder, output: str, model) -> Callable:

@@ -1,13 +1,15 @@
 """The text of SkrrApply's report: what was taken, what it takes now, and what to watch."""
 
-from ...skrr_engine.plan import Level, Plan
+from ...skrr_engine.compact import dumps_level
+from ...skrr_engine.plan import Level
 from .patching import Patched
 
 __all__ = ["report_of", "unchanged_report"]
 
 
-def report_of(plan: Plan, level: Level, patched: Patched, asked: float) -> str:
-    """Lines for people."""
+def report_of(patched: Patched, asked: float) -> str:
+    """Lines for people; the last is the level as text to share."""
+    plan, level = patched.plan, patched.level
     lines = [f"Plan {plan.name!r}: {100 * asked:.2f} % asked, level of {100 * level.sparsity:.2f} % taken."]
     for slot, applied in patched.applied.items():
         cut, (before, after) = applied.cut, patched.encoder_bytes[slot]
@@ -30,6 +32,7 @@ def report_of(plan: Plan, level: Level, patched: Patched, asked: float) -> str:
         )
     if any(applied.cut.reuse for applied in patched.applied.values()):
         lines.append("A re-used sub-block runs with the LoRA of its source.")
+    lines.append(f"To share this level: {dumps_level(plan, level)}")
     return "\n".join(lines)
 
 
@@ -54,6 +57,8 @@ def _discrepancy(level: Level) -> str:
 
 def _storages(patched: Patched) -> str:
     before, after = patched.clip_bytes
+    if patched.shared is None:
+        return "Memory: only the kept tensors were read."
     if not patched.shared:
         return (
             f"Memory: the kept weights are copies, because this encoder runs where it is stored. While the dense CLIP "

@@ -13,9 +13,9 @@ from ...skrr_engine.plan import Plan
 from ...skrr_engine.plan_json import dumps, loads
 from ...skrr_engine.search import Settings, find_plan, refine_plan
 from .calibrating import TokenizedPrompts, calibration_for
-from .folders import cache_folder, plan_file_name, save_plan, trim_cache
+from .folders import cache_folder, plain_name, save_plan, trim_cache
 from .memory import rest
-from .projections import find_projection, model_family
+from .projections import find_projection, source_name
 from .trees import TextEncoder
 
 __all__ = ["run_search"]
@@ -35,14 +35,14 @@ def run_search(
     Cancelled, it leaves the levels found so far as a partial plan in models/skrr and goes on from there when it
     is asked again.
     """
-    plan_file_name(settings.name)  # refused now, not when a cancelled search wants to be kept
+    plain_name(settings.name, ".json")  # refused now, not when a cancelled search wants to be kept
     projection, sentence = find_projection(model, encoder)
     rest(encoder.clip.patcher)
     stack = encoder.adapter.stack(encoder)
     calibration = calibration_for(encoder, prompts)
     objective = Objective(stack, calibration, projection, null_weight, report)
     record = {
-        "denoiser": {"family": "unknown" if model is None else _family_name(model), "projection": projection.name},
+        "denoiser": {"family": source_name(model), "projection": projection.name},
         "calibration": {
             "prompts": len(prompts.prompts),
             "tokenizer": prompts.tokenizer,
@@ -57,11 +57,6 @@ def run_search(
             plan = _refined(objective, start, settings, record)
     trim_cache()
     return plan, sentence
-
-
-def _family_name(model) -> str:
-    family = model_family(model)
-    return type(model.get_model_object("diffusion_model")).__name__ if family is None else family.name
 
 
 def _device_context(device):

@@ -1,5 +1,7 @@
 """Weights in ComfyUI's storage formats: plain tensors, QuantizedTensor (fp8 and others), GGUF's GGMLTensor."""
 
+import copy
+
 import torch
 
 from ...skrr_engine.digest import digest_json, digest_tensors
@@ -28,7 +30,10 @@ def rewrap(parameter, share: bool):
         new._is_param = True
         return new
     value = parameter.detach() if is_quantized(parameter) else parameter.data
-    return torch.nn.Parameter(value if share else value.clone(), requires_grad=False)
+    new = torch.nn.Parameter(value if share else value.clone(), requires_grad=False)
+    if share and is_quantized(parameter):
+        new._params = copy.copy(parameter._params)  # detach() made new scales; nvfp4's are a ninth of its bytes
+    return new
 
 
 def raw_tensors(module):

@@ -114,10 +114,12 @@ def test_prompts_and_targets(pack, nodes, clip):
     plan = load(nodes, plan_for(pack, clip))
     refused(pack, lambda: nodes["SkrrApply"].execute(clip, plan, 0.9), "its largest level is")
     calibration = calibrate(clip, "text", "a fox", 8)[0]
-    wishes = {"encoder": "largest", "beam": 1, "null_weight": 1.0, "reuse": False, "name": "x"}
+    wishes = {"encoder": "largest", "beam": 1, "null_weight": 1.0, "reuse": False, "name": "x", "pinned": ""}
 
     def search(model=None, **target):
-        return nodes["SkrrSearch"].execute(clip, model or pixart_model(), calibration, **wishes, **target)
+        return nodes["SkrrSearch"].execute(
+            clip=clip, model=model or pixart_model(), calibration=calibration, **wishes, **target
+        )
 
     refused(pack, lambda: search(sparsity=1.0, saved_gb=0.0), "the rest is embedding and final norm")
     refused(pack, lambda: search(sparsity=0.0, saved_gb=500.0), "all sub-blocks of this encoder together take")
@@ -127,9 +129,10 @@ def test_prompts_and_targets(pack, nodes, clip):
 def test_searching_a_clip_that_was_cut_already(pack, nodes, clip):
     small = nodes["SkrrApply"].execute(clip, load(nodes, plan_for(pack, clip)), 0.001)[0]
     calibration = nodes["SkrrCalibrate"].execute(small, "text", "a fox", 8)[0]
-    wishes = dict(encoder="largest", beam=1, sparsity=0.01, saved_gb=0.0, null_weight=1.0, reuse=False, name="x")
+    wishes = {"encoder": "largest", "beam": 1, "sparsity": 0.01, "saved_gb": 0.0, "null_weight": 1.0, "reuse": False}
+    wired = {"clip": small, "model": pixart_model(), "calibration": calibration, "name": "x", "pinned": ""}
     search = nodes["SkrrSearch"].execute
-    refused(pack, lambda: search(small, pixart_model(), calibration, **wishes), "Search on the CLIP before SkrrApply")
+    refused(pack, lambda: search(**wired, **wishes), "Search on the CLIP before SkrrApply")
 
 
 def test_auto_has_no_preset_for_this(pack, nodes):

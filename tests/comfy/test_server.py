@@ -11,7 +11,16 @@ from . import model_files
 from .graphs import file_graph, saved_picture, tiny_graph
 from .server import PromptRejected, Server, find_comfy_roots
 
-OURS = {"SkrrApply", "SkrrCalibrate", "SkrrLoadPlan", "SkrrSavePlan", "SkrrSearch"}
+OURS = {
+    "SkrrApply",
+    "SkrrCLIPLoader",
+    "SkrrCalibrate",
+    "SkrrLoadPlan",
+    "SkrrProjection",
+    "SkrrSaveEncoder",
+    "SkrrSavePlan",
+    "SkrrSearch",
+}
 PROMPTS = "a red fox\ntwo blue lanterns above a wooden boat\nfog over a harbour"
 
 
@@ -34,7 +43,7 @@ def node(kind, **inputs):
 
 def with_search(graph, model, clip, *, sparsity, encoder="largest", **search):
     """`graph` with its positive prompt encoded by the CLIP that SkrrSearch and SkrrApply make."""
-    wanted = {"beam": 2, "saved_gb": 0.0, "null_weight": 1.0, "reuse": True, "name": "my plan", **search}
+    wanted = {"beam": 2, "saved_gb": 0.0, "null_weight": 1.0, "reuse": True, "name": "my plan", "pinned": "", **search}
     return {
         **graph,
         "calibrate": node("SkrrCalibrate", clip=clip, model=model, prompts="text", text=PROMPTS, limit=8),
@@ -76,7 +85,7 @@ def text_of(result, name):
 
 
 def test_the_pack_loads_without_a_warning(server):
-    """Five nodes, a tooltip on every input and output, and one line in the log: the import time."""
+    """A tooltip on every input and output, and one line in the log: the import time."""
     info = server.object_info()
     ours = {name for name, definition in info.items() if definition["category"] == "Skrr"}
     assert ours == OURS
@@ -111,7 +120,7 @@ def test_the_same_graph_with_ordinary_loaders(server):
     graph = with_search(graph, ["unet", 0], ["clip", 0], sparsity=0.01, beam=1)
     result = server.run(graph)
     assert saved_picture(server, result).std() > 5
-    assert "CLIP text encoder, 12 layers, 768 wide" in text_of(result, "found")
+    assert "clip_l: CLIP text encoder, 12 layers, 768 wide" in text_of(result, "found")
 
 
 @pytest.mark.skipif(not os.environ.get("SKRR_BIG_TESTS"), reason="5 GB of disk, 12 GB of memory: SKRR_BIG_TESTS=1")
@@ -171,6 +180,54 @@ def test_save_load_and_share_as_text(server):
     assert "already in models/skrr" in server.run(graph).error["exception_message"]
 
 
+def test_a_pinned_plan_evaluates_nothing_upstream(server):
+    """A shared workflow runs with its author's plan: prompts that do not exist here are not even asked for."""
+    plain = with_plan(tiny_graph("pixart"), ["models", 1], 0.01, "cancelled (partial).json")
+    report = text_of(server.run(plain), "report")
+    (line,) = (line for line in report.splitlines() if line.startswith("To share this level: "))
+    pinned = line.removeprefix("To share this level: ")
+    assert pinned.startswith("skrr1.") and len(pinned) < 300
+    graph = with_search(tiny_graph("pixart"), ["other", 0], ["models", 1], sparsity=0.01, pinned=pinned)
+    graph["other"] = node("SkrrTestModels", family="sd3", seed=7)
+    graph["calibrate"]["inputs"]["prompts"] = "not on this machine.txt"
+    result = server.run(graph)
+    assert saved_picture(server, result).std() > 5
+    assert not {"other", "calibrate"} & set(result.executed)
+    assert text_of(result, "found").startswith("Pinned, not searched.")
+    again = [text for text in text_of(result, "report").splitlines() if "sub-blocks skipped" in text]
+    assert again == [text for text in report.splitlines() if "sub-blocks skipped" in text]
+
+
+def test_a_projection_file_stands_in_for_model(server):
+    """The same plan as with the MODEL of the same file, which is not loaded."""
+    graph = with_search(tiny_graph("sd3"), ["unet", 0], ["models", 1], sparsity=0.01, encoder="t5xxl", beam=1)
+    graph["unet"] = node("UNETLoader", unet_name=model_files.SD3, weight_dtype="default")
+    with_model = text_of(server.run(graph), "found").splitlines()
+    graph["unet"] = node("SkrrProjection", file=model_files.SD3)
+    with_file = server.run(graph)
+    assert text_of(with_file, "found").splitlines()[1:] == with_model[1:]
+    graph["search"]["inputs"]["encoder"] = "clip_l"
+    assert "Connect the MODEL itself" in server.run(graph).error["exception_message"]
+
+
+def test_load_kept_save_and_open_again(server):
+    """SkrrCLIPLoader with a plan, SkrrSaveEncoder, SkrrCLIPLoader with the file alone: the same picture."""
+    searched = file_graph(model_files.CLIP_L, "sd3", model_files.SD3, "taesd3", side=64, latent="EmptySD3LatentImage")
+    searched = with_search(searched, ["unet", 0], ["clip", 0], sparsity=0.01, beam=1)
+    loader = {"file1": model_files.CLIP_L, "type": "sd3", "sparsity": 0.01, "device": "default"}
+    loader |= {f"file{number}": "none" for number in (2, 3, 4)}
+    searched["kept"] = node("SkrrCLIPLoader", plan=["search", 0], **loader)
+    searched["write"] = node(
+        "SkrrSaveEncoder", clip=["kept", 0], encoder="clip_l", filename="kept", bake_lora=False, overwrite=True
+    )
+    whole_then_cut = server.run(searched)
+    assert "LoRA none" in text_of(whole_then_cut, "write")
+    opened = file_graph(model_files.CLIP_L, "sd3", model_files.SD3, "taesd3", side=64, latent="EmptySD3LatentImage")
+    opened["small"] = node("SkrrCLIPLoader", **{**loader, "file1": "kept.safetensors"})
+    opened["text"]["inputs"]["clip"] = ["small", 0]
+    assert (saved_picture(server, server.run(opened)) == saved_picture(server, whole_then_cut)).all()
+
+
 def errors():
     """(name, change to a graph, words of the sentence)."""
     cut = '{"format": "skrr-plan", "version": 1,'
@@ -198,7 +255,7 @@ def test_bad_plans_are_one_clear_sentence(server, name, change, words):
     [
         ("search", {"sparsity": 1.0}, "cannot be reached: with every sub-block skipped it is"),
         ("search", {"sparsity": 0.0}, "The target is 0"),
-        ("search", {"name": "../up"}, "is no file name for a plan"),
+        ("search", {"name": "../up"}, "is no plain file name"),
         ("calibrate", {"text": "  \n "}, "the text is empty"),
         ("apply", {"sparsity": 0.9}, "its largest level is"),
     ],

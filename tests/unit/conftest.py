@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import (
     CLIPTextConfig,
     CLIPTextModelWithProjection,
@@ -16,6 +17,9 @@ from skrr_engine.encoders.clip import ClipStack
 from skrr_engine.encoders.t5 import T5Stack
 from skrr_engine.objective import Objective
 from skrr_engine.projection import linear_chain, no_projection
+
+# On tensors this small a second thread only waits, long on a busy machine.
+torch.set_num_threads(1)
 
 
 def randomize(model, seed, scale=0.5):
@@ -75,6 +79,17 @@ def make_objective(stack, seed=0, project=True, **options):
     return Objective(stack, make_rows(seed=seed, pooled=pooled), projection, **options)
 
 
+def save_encoder(model, path, dtype=torch.float32, prefix="", metadata=None):
+    """Writes a model to `path` in the tensor names of transformers, behind `prefix`; returns the path."""
+    state = {
+        prefix + name: tensor.to(dtype).contiguous()
+        for name, tensor in model.state_dict().items()
+        if name != "encoder.embed_tokens.weight"
+    }
+    save_file(state, path, metadata)
+    return path
+
+
 @pytest.fixture
 def tiny():
     """The builders of this file, as a namespace."""
@@ -82,6 +97,7 @@ def tiny():
     class Builders:
         t5, clip, rows, objective = (staticmethod(f) for f in (make_t5, make_clip, make_rows, make_objective))
         stack = staticmethod(lambda *args, **options: T5Stack(make_t5(*args, **options)))
+        save = staticmethod(save_encoder)
         clip_stack = staticmethod(lambda *args, layer=1, **options: ClipStack(make_clip(*args, **options), layer))
 
     return Builders

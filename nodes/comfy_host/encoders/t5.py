@@ -41,13 +41,15 @@ def architecture(transformer) -> Architecture:
 
 def _keeps_table(transformer, index: int) -> bool:
     """Whether removing sub-block `index` leaves a position table behind that later layers read: T5's layer 0."""
-    first, *others = (_table(block.layer[0]) for block in transformer.encoder.block)
-    return index == 0 and first is not None and all(table is None for table in others)
+    first, *others = (_has_table(block.layer[0]) for block in transformer.encoder.block)
+    return index == 0 and first and not any(others)
 
 
-def _table(layer):
-    """The position table of an attention sub-block, or of its stub, if it has one."""
-    return getattr(getattr(layer, "SelfAttention", None), "relative_attention_bias", None)
+def _has_table(layer) -> bool:
+    """Whether an attention sub-block has a position table, or, where one was cut, whether it had."""
+    if isinstance(layer, AttentionPlace):
+        return layer.had_table
+    return layer.SelfAttention.relative_attention_bias is not None
 
 
 def parts(transformer, index: int) -> list:
@@ -62,7 +64,7 @@ def parts(transformer, index: int) -> list:
 def cut(transformer, skip, reuse: dict[int, int]) -> None:
     """Replaces the sub-blocks `skip` by stubs; `reuse` maps a place to the kept sub-block that runs there."""
     blocks = transformer.encoder.block
-    keeps_table = _keeps_table(transformer, 0)  # asked before any umT5 table is gone
+    keeps_table = _keeps_table(transformer, 0)
     for index in skip:
         source = blocks[reuse[index] // 2].layer[reuse[index] % 2] if index in reuse else None
         layers = blocks[index // 2].layer
@@ -70,16 +72,17 @@ def cut(transformer, skip, reuse: dict[int, int]) -> None:
             layers[1] = FeedForwardPlace(source)
         else:
             table = layers[0].SelfAttention if index == 0 and keeps_table else None
-            layers[0] = AttentionPlace(source, table)
+            layers[0] = AttentionPlace(source, table, _has_table(layers[0]))
 
 
 class AttentionPlace(torch.nn.Module):
     """The place of a skipped attention: passes the stream on, or runs `source` (held unregistered: its bytes
     belong to its own place). `attention`, in layer 0 of a T5, still owns the position table under its old key."""
 
-    def __init__(self, source, attention):
+    def __init__(self, source, attention, had_table: bool):
         super().__init__()
         self._source = (source,)
+        self.had_table = had_table
         if attention is not None:
             for name in ("q", "k", "v", "o"):
                 attention._modules.pop(name, None)

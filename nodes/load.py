@@ -1,0 +1,92 @@
+"""SkrrCLIPLoader and SkrrProjection: read of a file only what is needed."""
+
+from comfy_api.latest import io
+
+from .comfy_host.folders import list_model_files, model_file
+from .comfy_host.loading import CLIP_TYPES, load_kept
+from .comfy_host.projections import ProjectionFile
+from .comfy_host.reporting import report_of
+from .types import PLAN, PROJECTION
+
+NONE, ENCODERS, DENOISERS = "none", "text_encoders", "diffusion_models"
+
+
+class SkrrCLIPLoader(io.ComfyNode):
+    """Files and plan -> CLIP."""
+
+    @classmethod
+    def define_schema(cls):
+        files = list_model_files(ENCODERS)
+        more = [
+            io.Combo.Input(
+                f"file{number}",
+                options=[NONE, *files],
+                default=NONE,
+                tooltip="A further text encoder, for the types that take several (FLUX two, SD3 up to three).",
+            )
+            for number in (2, 3, 4)
+        ]
+        return io.Schema(
+            node_id="SkrrCLIPLoader",
+            display_name="Skrr CLIP Loader",
+            category="Skrr",
+            description=(
+                "Loads text encoders like ComfyUI's own loaders, but reads only what the plan keeps, so that the rest "
+                "never takes RAM. A file written by Skrr Save Encoder needs no plan."
+            ),
+            search_aliases=["load clip", "load pruned T5", "dual clip loader"],
+            inputs=[
+                io.Combo.Input("file1", options=files, tooltip="A safetensors file in models/text_encoders."),
+                *more,
+                io.Combo.Input("type", options=list(CLIP_TYPES), tooltip="What the CLIP is for, as in CLIPLoader."),
+                io.Float.Input(
+                    "sparsity",
+                    default=0.4,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How much smaller: the plan's smallest level with at least this share removed is taken.",
+                ),
+                io.Combo.Input("device", options=["default", "cpu"], tooltip="cpu keeps the encoder off the GPU."),
+                PLAN.Input("plan", optional=True, tooltip="From Skrr Load Plan. Not for a file that brings its own."),
+            ],
+            outputs=[
+                io.Clip.Output("clip", tooltip="The smaller CLIP."),
+                io.String.Output("report", tooltip="What was left out and what it takes."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, file1, file2, file3, file4, type, sparsity, device, plan=None):
+        paths = [model_file(ENCODERS, name) for name in (file1, file2, file3, file4) if name != NONE]
+        level = None if plan is None else plan.level_for(sparsity)
+        patched = load_kept(paths, type, plan, level, device)
+        return io.NodeOutput(patched.clip, report_of(patched, sparsity))
+
+
+class SkrrProjection(io.ComfyNode):
+    """A denoiser's file -> what SkrrSearch needs of it."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SkrrProjection",
+            display_name="Skrr Projection",
+            category="Skrr",
+            description=(
+                "Stands in for MODEL at Skrr Calibrate and Skrr Search: reads only the text projection from the "
+                "denoiser's file, a few MB, so that a search need not load all of FLUX. For T5 encoders."
+            ),
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=list_model_files(DENOISERS),
+                    tooltip="The denoiser's safetensors file in models/diffusion_models (FLUX, SD3, PixArt).",
+                )
+            ],
+            outputs=[PROJECTION.Output("model", tooltip="For the model input of Skrr Calibrate and Skrr Search.")],
+        )
+
+    @classmethod
+    def execute(cls, file):
+        return io.NodeOutput(ProjectionFile(model_file(DENOISERS, file)))

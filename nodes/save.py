@@ -1,0 +1,46 @@
+"""SkrrSaveEncoder: the smaller encoder as a file of its own."""
+
+from comfy_api.latest import io
+
+from .comfy_host.saving import save_encoder
+from .comfy_host.trees import LARGEST, choose_encoder
+
+
+class SkrrSaveEncoder(io.ComfyNode):
+    """CLIP -> safetensors file in models/text_encoders, the plan inside."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="SkrrSaveEncoder",
+            display_name="Skrr Save Encoder",
+            category="Skrr",
+            description=(
+                "Writes the kept tensors of a pruned text encoder, and the plan, into one safetensors file that "
+                "Skrr CLIP Loader opens again with nothing else given."
+            ),
+            search_aliases=["save pruned T5", "clip save"],
+            is_output_node=True,
+            inputs=[
+                io.Clip.Input("clip", tooltip="From Skrr Apply or Skrr CLIP Loader."),
+                io.Combo.Input(
+                    "encoder",
+                    options=[LARGEST, "t5xxl", "clip_l", "clip_g"],
+                    default=LARGEST,
+                    tooltip="Which encoder of the CLIP to write; one a file.",
+                ),
+                io.String.Input("filename", default="t5xxl_skrr", tooltip="File name, without a folder."),
+                io.Boolean.Input(
+                    "bake_lora",
+                    default=False,
+                    tooltip="On: LoRA on the CLIP are worked into the weights. Off: they are left out of the file.",
+                ),
+                io.Boolean.Input("overwrite", default=False, tooltip="Replace a file of the same name."),
+            ],
+            outputs=[io.String.Output("report", tooltip="What was written.")],
+        )
+
+    @classmethod
+    def execute(cls, clip, encoder, filename, bake_lora, overwrite):
+        sentence = save_encoder(choose_encoder(clip, encoder), filename, bake_lora, overwrite)
+        return io.NodeOutput(sentence, ui={"text": [sentence]})

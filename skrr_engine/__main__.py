@@ -1,0 +1,9 @@
+"""`python -m skrr_engine`."""
+
+import sys
+
+from .cli import main
+
+# A plan's name may hold letters that this terminal cannot show.
+sys.stdout.reconfigure(errors="replace")
+sys.exit(main())

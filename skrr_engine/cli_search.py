@@ -1,0 +1,99 @@
+"""The command that searches: opens encoder, tokenizer and projection, runs the search, writes the plan."""
+
+import functools
+import sys
+from pathlib import Path
+
+from . import calibration
+from .checkpoint import write_atomically
+from .errors import SkrrError
+from .files import open_plan
+from .hosts import OpenEncoder, open_encoder
+from .objective import Objective
+from .plan import Plan
+from .plan_json import dumps
+from .progress import Bar
+from .projection import Projection, no_projection
+from .projection_files import open_projection
+from .search import Settings, find_plan, refine_plan
+from .tables import plan_table
+from .tokenizing import calibrate, open_tokenizer
+
+__all__ = ["search"]
+
+
+def search(args) -> None:
+    """Searches and writes the plan; stopped, writes what was found beside it as NAME.partial.json."""
+    out = Path(args.out)
+    if out.exists() and not args.overwrite:
+        raise SkrrError(f"{out.name} exists already. Choose another name, or say --overwrite.")
+    start = open_plan(args.refine) if args.refine else None
+    encoder = open_encoder(
+        args.encoder, slot=args.slot, heads=args.heads, clip_layer=args.clip_layer, device=args.device
+    )
+    if encoder.plan is not None:
+        raise SkrrError(f"{args.encoder} is pruned already. Search on the dense encoder it was made from.")
+    objective, settings, record = _prepare(args, encoder, out)
+    with Bar() as bar:
+        objective.report = bar
+        if start is None:
+            keep = functools.partial(_keep_partial, out.with_name(f"{out.stem}.partial.json"), bar)
+            plan = find_plan(objective, settings, args.checkpoint, record, keep)
+        else:
+            plan = refine_plan(objective, start, settings, record)
+    write_atomically(out, dumps(plan).encode())
+    print(plan_table(plan))
+    print(f"Written: {out}. Next: python -m skrr_engine apply --encoder FILE --plan {out} --sparsity S --out FILE")
+
+
+def _prepare(args, encoder: OpenEncoder, out: Path) -> tuple[Objective, Settings, dict]:
+    shape = encoder.stack.architecture
+    tokenizer = open_tokenizer(args.tokenizer or args.encoder, shape.family)
+    texts = calibration.read_prompts(args.prompts) if args.prompts else calibration.builtin_prompts()
+    prompts = calibration.clean_prompts(texts, args.limit)
+    rows = calibrate(prompts, tokenizer, shape, args.min_length)
+    projection = _projection(args, shape)
+    # Of the two targets, the one that was not given asks for nothing.
+    sparsity = args.sparsity if args.sparsity is not None else (0.4 if args.saved_gb is None else 0.0)
+    settings = Settings(
+        slot=encoder.slot,
+        sparsity=sparsity,
+        bytes_saved=round((args.saved_gb or 0) * 1e9),
+        beam=args.beam,
+        reuse=args.reuse,
+        name=out.stem[:200],
+    )
+    record = {
+        "denoiser": {"projection": projection.name},
+        "calibration": {
+            "prompts": len(prompts),
+            "source": Path(args.prompts).name if args.prompts else "built-in",
+            "tokenizer": tokenizer.name,
+            "min_length": args.min_length,
+            "digest": rows.identity[:16],
+        },
+        "search": {"beam": args.beam, "null_weight": args.null_weight, "reuse": args.reuse},
+    }
+    return Objective(encoder.stack, rows, projection, args.null_weight), settings, record
+
+
+def _projection(args, shape) -> Projection:
+    if args.projection:
+        return open_projection(args.projection, shape.width, args.layers)
+    if args.layers:
+        raise SkrrError("--weight and --bias name tensors of a denoiser; say its file with --projection.")
+    print(
+        "No --projection: the discrepancy is taken on the encoder's own output, which finds worse plans than behind "
+        "the denoiser's first layer (paper, Table A13).",
+        file=sys.stderr,
+    )
+    return no_projection(("sequence", "pooled") if shape.family == "clip" else ("sequence",))
+
+
+def _keep_partial(path: Path, bar: Bar, plan: Plan) -> None:
+    bar.close()
+    write_atomically(path, dumps(plan).encode())
+    print(
+        f"Stopped: {len(plan.levels)} levels, up to {100 * plan.levels[-1].sparsity:.2f} %, are kept in {path}.",
+        file=sys.stderr,
+    )

@@ -1,0 +1,184 @@
+"""SkrrCLIPLoader and SkrrSaveEncoder on files of real size: the same CLIP as loading whole and cutting after."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from . import model_files
+
+SKIP, REUSE = (0, 1, 5, 22, 13), {5: 7, 0: 2}
+big = pytest.mark.skipif(not os.environ.get("SKRR_BIG_TESTS"), reason="5 GB of disk, 12 GB of memory: SKRR_BIG_TESTS=1")
+
+
+@pytest.fixture(scope="module")
+def models():
+    with tempfile.TemporaryDirectory(prefix="skrr-models-") as folder:
+        model_files.write_ordinary_files(Path(folder))
+        yield Path(folder)
+
+
+@pytest.fixture
+def here(models, monkeypatch):
+    """ComfyUI looks for text encoders in the folder of this test."""
+    monkeypatch.setattr("folder_paths.get_folder_paths", lambda kind: [str(models / kind)])
+    return models
+
+
+def dense_clip(path, kind):
+    import comfy.sd
+
+    return comfy.sd.load_clip([str(path)], clip_type=getattr(comfy.sd.CLIPType, kind.upper()))
+
+
+def plan_of(pack, clip, slot, skip=SKIP, reuse=REUSE):
+    plan = pack("skrr_engine.plan")
+    info = {slot: plan.EncoderInfo(pack("nodes.comfy_host.trees").choose_encoder(clip, slot).architecture)}
+    level = plan.make_level(info, {slot: plan.make_cut(skip, reuse)})
+    return plan.Plan("test", info, (level,))
+
+
+def encode(clip):
+    cond, pooled = clip.encode_from_tokens(clip.tokenize("a red fox reading a map"), return_pooled=True)
+    return cond.clone(), pooled.clone()
+
+
+def assert_same(one, other):
+    """Outputs, keys, values and sizes."""
+    assert all(torch.equal(a, b) for a, b in zip(encode(one), encode(other), strict=True))
+    first, second = one.patcher.model.state_dict(), other.patcher.model.state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert one.patcher.model_size() == other.patcher.model_size()
+
+
+@pytest.mark.parametrize("kind", ["stable_diffusion", "sd3"])
+def test_loading_the_kept_equals_loading_whole_and_cutting(pack, here, kind):
+    path = here / "text_encoders" / model_files.CLIP_L
+    dense = dense_clip(path, kind)
+    plan = plan_of(pack, dense, "clip_l")
+    cut = pack("nodes.comfy_host.patching").apply_level(dense, plan, plan.levels[0])
+    loaded = pack("nodes.comfy_host.loading").load_kept([path], kind, plan, plan.levels[0])
+    assert_same(loaded.clip, cut.clip)
+    assert loaded.encoder_bytes == cut.encoder_bytes and loaded.clip_bytes == cut.clip_bytes
+    assert type(loaded.clip.patcher) is type(dense.patcher)
+    rebuilt = loaded.clip.patcher.cached_patcher_init
+    again = rebuilt[0](*rebuilt[1], disable_dynamic=True)
+    assert again.model_size() == cut.clip.patcher.model_size()
+
+
+def test_only_the_kept_is_read(pack, here, monkeypatch):
+    """Not one skipped tensor is asked of the file, and no warning about them reaches the user."""
+    import logging
+
+    loading = pack("nodes.comfy_host.loading")
+    path = here / "text_encoders" / model_files.CLIP_L
+    plan = plan_of(pack, dense_clip(path, "sd3"), "clip_l")
+    read, said = [], []
+    usual = loading.safe_open
+
+    class Watched:
+        def __init__(self, *args, **options):
+            self.opened = usual(*args, **options)
+
+        def __enter__(self):
+            self.inside = self.opened.__enter__()
+            return self
+
+        def __exit__(self, *error):
+            return self.opened.__exit__(*error)
+
+        def __getattr__(self, name):
+            return getattr(self.inside, name)
+
+        def get_tensor(self, name):
+            read.append(name)
+            return self.inside.get_tensor(name)
+
+    monkeypatch.setattr(loading, "safe_open", Watched)
+    listener = logging.Handler()
+    listener.emit = lambda record: said.append(record.getMessage())
+    root, level = logging.getLogger(), logging.getLogger().level
+    root.addHandler(listener)
+    root.setLevel(logging.INFO)
+    try:
+        loading.load_kept([path], "sd3", plan, plan.levels[0])
+    finally:
+        root.removeHandler(listener)
+        root.setLevel(level)
+    from .oracle import clip_prefixes
+
+    assert read and not any(name.startswith(tuple(clip_prefixes(SKIP))) for name in read)
+    assert said and not any("missing" in text for text in said)
+
+
+def test_a_saved_encoder_opens_with_nothing_else_given(pack, here):
+    """Bit for bit, original names, no tensor twice, never over an existing file unasked."""
+    from safetensors import safe_open
+
+    host, path = "nodes.comfy_host.", here / "text_encoders" / model_files.CLIP_L
+    dense = dense_clip(path, "sd3")
+    plan = plan_of(pack, dense, "clip_l")
+    cut = pack(host + "patching").apply_level(dense, plan, plan.levels[0])
+    saving, errors = pack(host + "saving"), pack("skrr_engine.errors").SkrrError
+    encoder = pack(host + "trees").choose_encoder(cut.clip)
+    sentence = saving.save_encoder(encoder, "small", bake_lora=False, overwrite=False)
+    assert "LoRA none" in sentence
+    small = here / "text_encoders" / "small.safetensors"
+    with safe_open(small, "pt") as written, safe_open(path, "pt") as original:
+        assert set(written.keys()) < set(original.keys())
+        assert all(torch.equal(written.get_tensor(key), original.get_tensor(key)) for key in written.keys())
+    loaded = pack(host + "loading").load_kept([small], "sd3")
+    assert_same(loaded.clip, cut.clip)
+    assert pack(host + "trees").choose_encoder(loaded.clip).applied == plan.levels[0].cuts["clip_l"]
+    with pytest.raises(errors, match="exists already"):
+        saving.save_encoder(encoder, "small.safetensors", bake_lora=False, overwrite=False)
+    with pytest.raises(errors, match="is dense"):
+        saving.save_encoder(pack(host + "trees").choose_encoder(dense), "dense", False, False)
+    with pytest.raises(errors, match="brings its plan"):
+        pack(host + "loading").load_kept([small], "sd3", plan, plan.levels[0])
+    assert not list(here.glob("**/*.part"))
+
+
+def test_lora_is_baked_in_only_when_asked(pack, here):
+    host, path = "nodes.comfy_host.", here / "text_encoders" / model_files.CLIP_L
+    dense = dense_clip(path, "sd3")
+    plan = plan_of(pack, dense, "clip_l")
+    cut = pack(host + "patching").apply_level(dense, plan, plan.levels[0]).clip
+    patched = cut.clone()
+    key = "clip_l.transformer.text_model.encoder.layers.3.mlp.fc1.weight"
+    patched.add_patches({key: ("diff", (torch.full((3072, 768), 0.01),))}, 1.0)
+    encoder = pack(host + "trees").choose_encoder(patched)
+    assert "LoRA left out" in pack(host + "saving").save_encoder(encoder, "without", False, False)
+    assert "LoRA baked in" in pack(host + "saving").save_encoder(encoder, "with", True, False)
+    load, folder = pack(host + "loading").load_kept, here / "text_encoders"
+    assert_same(load([folder / "without.safetensors"], "sd3").clip, cut)
+    baked = load([folder / "with.safetensors"], "sd3").clip
+    assert all(torch.equal(a, b) for a, b in zip(encode(baked), encode(patched), strict=True))
+
+
+def test_what_cannot_be_loaded_is_a_sentence(pack, here):
+    loading, errors = pack("nodes.comfy_host.loading"), pack("skrr_engine.errors").SkrrError
+    path = here / "text_encoders" / model_files.CLIP_L
+    preset = pack("skrr_engine.presets").load_preset("sd3")
+    with pytest.raises(errors, match="holds a CLIP text encoder"):
+        loading.load_kept([path], "sd3", preset, preset.level_for(0.4))
+    with pytest.raises(errors, match="None of the files has a plan inside"):
+        loading.load_kept([path], "sd3")
+    for name, words in (("x.gguf", "ComfyUI-GGUF's loader"), ("x.pt", "ComfyUI's own CLIP loader")):
+        with pytest.raises(errors, match=words):
+            loading.load_kept([path.with_name(name)], "sd3", preset, preset.levels[0])
+
+
+@big
+def test_a_real_size_t5_in_fp8(pack, here):
+    """The published PixArt plan: 4.76 GB become 2.77 GB, and nothing else is read."""
+    t5 = here / "text_encoders" / model_files.T5XXL_FP8
+    model_files.write_t5xxl_fp8(t5)
+    plan = pack("skrr_engine.presets").load_preset("pixart-sigma")
+    loaded = pack("nodes.comfy_host.loading").load_kept([t5], "pixart", plan, plan.level_for(0.4))
+    assert loaded.clip.patcher.model.t5xxl.transformer.shared.weight.dtype == torch.float8_e4m3fn
+    assert loaded.encoder_bytes["t5xxl"][1] == 2_765_735_936
+    t5.unlink()

@@ -1,0 +1,131 @@
+"""The house rules that a machine can hold: who imports whom, sizes of files, and what never stands in the code."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import skrr_engine
+
+PACK = Path(__file__).parents[2]
+CODE = sorted([*(PACK / "skrr_engine").rglob("*.py"), *(PACK / "nodes").rglob("*.py"), *PACK.glob("*.py")])
+ALL = sorted([*CODE, *(PACK / "tests").rglob("*.py"), *(PACK / "benchmarks").rglob("*.py")])
+MAX_LINES = 350
+# Top-level modules of ComfyUI; comfy_api is its public, versioned door.
+COMFY = {"comfy", "comfy_execution", "comfy_extras", "folder_paths", "nodes", "execution", "server", "latent_preview"}
+NOT_IN_THE_ENGINE = {*COMFY, "comfy_api", "comfy_aimdo"}
+FORBIDDEN_MODULES = {"pickle", "subprocess", "marshal", "shelve", "dill", "ctypes"}
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load"}
+
+
+def name_of(path):
+    return path.relative_to(PACK).as_posix()
+
+
+def imports(path):
+    """(dots, module, names) of every import in the file, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name, ()) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.level, node.module or "", tuple(alias.name for alias in node.names)
+
+
+def outside(path):
+    """Top-level names of the absolute imports of the file."""
+    return {module.partition(".")[0] for dots, module, _ in imports(path) if not dots}
+
+
+def engine_imports(path):
+    """Modules of skrr_engine (the parts of its list of floors) that a file of the engine imports."""
+    depth = len(path.relative_to(PACK / "skrr_engine").parts)
+    for dots, module, names in imports(path):
+        if dots == depth:
+            yield from [module.partition(".")[0]] if module else names
+
+
+def floors():
+    """Module -> its place in the list in skrr_engine/__init__.py."""
+    lines = re.findall(r"^\d +(.+)$", skrr_engine.__doc__, re.M)
+    order = [name for line in lines for name in line.split()]
+    assert len(order) == len(set(order))
+    return {name: place for place, name in enumerate(order)}
+
+
+def test_the_list_of_floors_is_whole():
+    parts = {path.stem if path.suffix == ".py" else path.name for path in (PACK / "skrr_engine").iterdir()}
+    modules = {part for part in parts if not part.startswith("__")} - {"prompts"}
+    assert floors().keys() == modules
+
+
+def test_imports_go_down_the_floors():
+    order = floors()
+    wrong = []
+    for path in (PACK / "skrr_engine").rglob("*.py"):
+        own = path.relative_to(PACK / "skrr_engine").parts[0].removesuffix(".py")
+        if own.startswith("__"):
+            continue
+        found = [name for name in engine_imports(path) if not name.startswith("__") and name != own]
+        wrong += [f"{own} imports {name}" for name in found if order[name] > order[own]]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", sorted((PACK / "skrr_engine").rglob("*.py")), ids=name_of)
+def test_the_engine_knows_nothing_of_comfyui(path):
+    assert not outside(path) & NOT_IN_THE_ENGINE
+    depth = len(path.relative_to(PACK / "skrr_engine").parts)
+    assert all(dots <= depth for dots, _, _ in imports(path)), "an import that leaves the engine"
+
+
+@pytest.mark.parametrize("path", sorted((PACK / "nodes").rglob("*.py")), ids=name_of)
+def test_only_comfy_host_imports_comfy(path):
+    assert "skrr_engine" not in outside(path), "inside ComfyUI the engine is reached by a relative import"
+    if "comfy_host" not in path.parts:
+        assert not outside(path) & COMFY
+
+
+def test_comfy_host_knows_nothing_of_the_nodes():
+    for path in (PACK / "nodes" / "comfy_host").rglob("*.py"):
+        depth = len(path.relative_to(PACK / "nodes").parts)
+        for dots, module, _ in imports(path):
+            leaves = dots == depth and not module.startswith("comfy_host")
+            assert not leaves or module == "", f"{name_of(path)} imports nodes.{module}"
+
+
+@pytest.mark.parametrize("path", CODE, ids=name_of)
+def test_code_does_not_hide_errors_or_run_text(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ExceptHandler):
+            caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+            names = {"" if kind is None else ast.unparse(kind) for kind in caught}
+            assert not names & {"", "Exception", "BaseException"}, f"line {node.lineno} catches everything"
+        if isinstance(node, ast.Call):
+            assert ast.unparse(node.func) not in FORBIDDEN_CALLS, f"line {node.lineno}"
+    assert not outside(path) & FORBIDDEN_MODULES
+
+
+@pytest.mark.parametrize("path", ALL, ids=name_of)
+def test_files_are_small_and_say_what_they_are(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= MAX_LINES
+    assert ast.get_docstring(ast.parse(text)) or not text.strip()
+
+
+@pytest.mark.parametrize("path", sorted((PACK / "skrr_engine").rglob("*.py")), ids=name_of)
+def test_what_is_public_has_a_docstring(path):
+    """Functions, classes and their public methods that stand in __all__."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    public = {
+        name
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        for name in ast.literal_eval(node.value)
+    }
+    for node in tree.body:
+        if getattr(node, "name", None) in public:
+            assert ast.get_docstring(node), node.name
+            for part in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(part, ast.FunctionDef) and not part.name.startswith("_"):
+                    inherited = node.bases and part.name in ("embed", "finish", "identity", "prepare")
+                    assert inherited or ast.get_docstring(part), f"{node.name}.{part.name}"
