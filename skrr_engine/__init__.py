@@ -3,7 +3,7 @@
 PyTorch only: nothing in this package knows of ComfyUI. Floors, lowest first; a module imports only
 from what stands before it in this list (tests/unit/test_house.py holds this):
 
-1  errors  precision  architecture  stack  plan  discrepancy  events  digest
+1  errors  precision  architecture  stack  plan  discrepancy  events  digest  sketch
 2  plan_json  compact  presets  header  tensor_names  infer  files  encoder_files
 2  execute  calibration  projection  checkpoint  encoders
 3  objective  sweep

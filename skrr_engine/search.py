@@ -137,7 +137,7 @@ def _reuse(objective: Objective, rungs: list[Candidate], state: Checkpoint) -> N
 
 
 def _plan(objective, settings: Settings, rungs: list[Candidate], state: Checkpoint, record, name: str) -> Plan:
-    encoders = {settings.slot: EncoderInfo(objective.stack.architecture)}
+    encoders = {settings.slot: EncoderInfo(objective.stack.architecture, objective.stack.sketch)}
     levels = []
     for n, rung in enumerate(rungs):
         found = state.reuse.get(str(n), {}) if settings.reuse else {}

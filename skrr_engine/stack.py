@@ -60,13 +60,15 @@ class TextStack(ABC):
     """A text encoder as `h <- h + F_i(h)` for i = 0 … N-1, between an embedding and a read-out.
 
     `taps` says which states the model family reads: name -> number of sub-blocks that have run by then.
-    `total_bytes` is what all parameters of the encoder take in the host's storage format.
+    `total_bytes` is what all parameters of the encoder take in the host's storage format;
+    `sketch` describes its weights (see `sketch`), empty where the host does not say.
     """
 
     architecture: Architecture
     subblocks: tuple[SubBlock, ...]
     taps: dict[str, int]
     total_bytes: int
+    sketch: tuple[float, ...] = ()
 
     @property
     @abstractmethod

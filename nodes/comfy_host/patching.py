@@ -4,6 +4,7 @@ import copy
 import uuid
 from dataclasses import dataclass
 
+import comfy.model_management as mm
 from comfy.patcher_extension import CallbacksMP
 from comfy.utils import get_attr, set_attr
 
@@ -168,6 +169,7 @@ def _new_patcher(source, tree, applied: dict[str, Applied], cuts: dict[str, Cut]
         patcher.cached_patcher_init = (_rebuild, (source.cached_patcher_init, cuts))
     if shared and not patcher.is_dynamic():
         patcher.add_callback_with_key(CallbacksMP.ON_REGISTER_ALL_HOOK_PATCHES, ATTACHMENT, _part_hooked_storages)
+        patcher.add_callback_with_key(CallbacksMP.ON_LOAD, ATTACHMENT, _take_back_hooks_on_the_dense)
     patcher.set_attachments(ATTACHMENT, applied)
     patcher.model_size()
     return patcher, dropped
@@ -179,6 +181,14 @@ def _part_hooked_storages(patcher, *_):
     rest(patcher)
     for key in {key for patches in patcher.hook_patches.values() for key in patches}:
         set_attr(patcher.model, key, rewrap(get_attr(patcher.model, key), share=False))
+
+
+def _take_back_hooks_on_the_dense(patcher, *_):
+    """ComfyUI calls this when the pruned CLIP is loaded. Hooks set on the dense one may stand in weights that both
+    use; ComfyUI puts them in again when the dense is used again."""
+    for loaded in mm.current_loaded_models:
+        if loaded.model is not None and loaded.model is not patcher and loaded.model.is_clip:
+            loaded.model.unpatch_hooks()
 
 
 def _has_place(path: str, before: dict, after: dict) -> bool:

@@ -2,7 +2,10 @@
 
 from ...skrr_engine.compact import dumps_level
 from ...skrr_engine.plan import Level
+from ...skrr_engine.sketch import same_weights
 from .patching import Patched
+from .projections import FAMILIES
+from .trees import text_encoders, tree_family
 
 __all__ = ["report_of", "unchanged_report"]
 
@@ -25,6 +28,7 @@ def report_of(patched: Patched, asked: float) -> str:
     lines.append(f"Whole CLIP: {_gb(before)} before, {_gb(after)} after; {_gb(before - after)} saved.")
     lines.append(_discrepancy(level))
     lines.append(_storages(patched))
+    lines += _belongs(patched)
     if patched.dropped_patches:
         lines.append(
             f"Warning: {len(patched.dropped_patches)} LoRA or merge patches were for removed sub-blocks and are left "
@@ -47,12 +51,32 @@ def _gb(size: int) -> str:
 
 def _discrepancy(level: Level) -> str:
     if level.discrepancy is None:
-        return "Discrepancy: not measured, and not verified on these weights (a published order)."
+        return "Discrepancy: not measured (a published order)."
     found = level.discrepancy
     return (
         f"Discrepancy {found['value']:.4g} (prompts {found['conditional']:.4g}, empty prompt {found['null']:.4g}), "
         f"cosine {found['cosine']:.4g}, empty prompt's norm x {found['null_norm']:.3g}."
     )
+
+
+def _belongs(patched: Patched) -> list[str]:
+    """Whether the plan was found on these weights, and for this kind of model."""
+    lines, plan = [], patched.plan
+    encoders = text_encoders(patched.clip)
+    for slot in patched.applied:
+        same = same_weights(plan.encoders[slot].weights_sketch, encoders[slot].sketch)
+        if same is None:
+            lines.append(f"{slot}: the plan does not say on which weights it was found; not verified on these.")
+        elif not same:
+            lines.append(
+                f"Warning: {slot} has the plan's shape but other weights than plan {plan.name!r} was found on. "
+                "Compare pictures, or refine the plan with Skrr Search."
+            )
+    family, kind = plan.denoiser.get("family"), tree_family(patched.clip.patcher.model)
+    clips = next((found.clips for found in FAMILIES if found.name == family), (kind,))
+    if kind not in clips:
+        lines.append(f"Warning: plan {plan.name!r} was found for {family}; this CLIP is of type {kind}.")
+    return lines
 
 
 def _storages(patched: Patched) -> str:

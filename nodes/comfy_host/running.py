@@ -32,7 +32,7 @@ class EncoderStack(TextStack):
         if encoder.clip.patcher.forced_hooks is not None:
             raise SkrrError("This CLIP carries hooks. Search on the CLIP before the node that sets them.")
         self.encoder, self.sd_model, self.transformer = encoder, encoder.sd_model, encoder.transformer
-        self.architecture = encoder.architecture
+        self.architecture, self.sketch = encoder.architecture, encoder.sketch
         self.device = encoder.clip.patcher.load_device
         self._read_options()
         subblocks = []

@@ -7,6 +7,7 @@ from comfy.sd1_clip import SDClipModel
 
 from ...skrr_engine.architecture import Architecture
 from ...skrr_engine.errors import SkrrError
+from ...skrr_engine.sketch import sketch_of
 from .encoders import adapter_of
 
 __all__ = ["LARGEST", "TextEncoder", "choose_encoder", "find_models", "text_encoders", "tree_family"]
@@ -59,6 +60,11 @@ class TextEncoder:
         """Its shape when dense: read from the modules, or remembered by the SkrrApply that cut it."""
         applied = self.clip.patcher.get_attachment(ATTACHMENT) or {}
         return applied[self.slot].architecture if self.slot in applied else self.adapter.architecture(self.transformer)
+
+    @property
+    def sketch(self) -> tuple[float, ...]:
+        """The sketch of its weights, 0 where a sub-block was cut."""
+        return sketch_of(self.adapter.norms(self.transformer))
 
     @property
     def applied(self):

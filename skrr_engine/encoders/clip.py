@@ -6,6 +6,7 @@ from ..architecture import Architecture
 from ..digest import digest_tensors
 from ..errors import SkrrError
 from ..precision import widen
+from ..sketch import sketch_of
 from ..stack import SubBlock, TextStack, TokenBatch
 
 __all__ = ["ClipStack", "clip_architecture"]
@@ -54,15 +55,17 @@ class ClipStack(TextStack):
         if self.text.embeddings.token_embedding.weight.dtype not in (torch.float32, torch.float64):
             raise SkrrError("Load the CLIP model as float32 (torch_dtype) for a search.")
         self.final_norm = final_norm or layer == 1
-        subblocks = []
+        subblocks, norms = [], []
         for block in self.text.encoder.layers:
             for norm, inner, residual in (
                 (block.layer_norm1, block.self_attn, self._attention),
                 (block.layer_norm2, block.mlp, self._feed_forward),
             ):
+                norms.append(norm.weight)
                 size = sum(p.nbytes for part in (norm, inner) for p in part.parameters())
                 subblocks.append(SubBlock(len(subblocks), size, residual(norm, inner)))
         self.subblocks = tuple(subblocks)
+        self.sketch = sketch_of(norms)
         self.taps = {"last": len(subblocks), "read": len(subblocks) - 2 * (layer - 1)}
         self.total_bytes = sum(p.nbytes for p in model.parameters())
 

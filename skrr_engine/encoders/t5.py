@@ -6,6 +6,7 @@ from ..architecture import Architecture
 from ..digest import digest_tensors
 from ..errors import SkrrError
 from ..precision import widen
+from ..sketch import sketch_of
 from ..stack import SubBlock, TextStack, TokenBatch
 
 __all__ = ["T5Stack", "t5_architecture"]
@@ -57,6 +58,7 @@ class T5Stack(TextStack):
             for i, layer in enumerate(layers)
         )
         self.taps = {"last": len(layers)}
+        self.sketch = sketch_of(layer.layer_norm.weight for layer in layers)
         self.total_bytes = sum(p.nbytes for p in model.parameters())
 
     def _bytes(self, layer) -> int:

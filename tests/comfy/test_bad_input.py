@@ -172,3 +172,20 @@ def test_the_cache_keeps_its_size(pack, tmp_path, monkeypatch):
         os.utime(path, (1e9 - age, 1e9 - age))
     folders.trim_cache(limit=250)
     assert sorted(path.name for path in folders.cache_folder().iterdir()) == ["0.json", "1.json"]
+
+
+def test_other_weights_and_another_denoiser_are_warnings(pack, nodes, clip):
+    """The plan is applied, and the report names both."""
+    data = plan_for(pack, clip)
+    sketch = pack("nodes.comfy_host.trees").choose_encoder(clip).sketch
+
+    def report(**changes):
+        data["encoders"]["t5xxl"]["weights_sketch"] = changes.pop("sketch", [])
+        return nodes["SkrrApply"].execute(clip, load(nodes, {**data, **changes}), 0.001)[1]
+
+    assert "not verified on these" in report()
+    assert "Warning" not in report(sketch=list(sketch), denoiser={"family": "chroma"})
+    assert "verified" not in report(sketch=list(sketch))
+    assert "Warning: t5xxl has the plan's shape but other weights" in report(sketch=[1.1 * x for x in sketch])
+    warned = report(sketch=list(sketch), denoiser={"family": "flux"})
+    assert "Warning: plan 'tampered' was found for flux; this CLIP is of type pixart." in warned

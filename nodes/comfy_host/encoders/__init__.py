@@ -3,6 +3,7 @@
 An adapter module offers:
 - `matches(transformer)`: whether this is the class it knows,
 - `architecture(transformer)`: the Architecture, read from modules and shapes of an uncut encoder,
+- `norms(transformer)`: the norm weight of every sub-block, None where it was cut,
 - `parts(transformer, index)`: the modules of sub-block `index` that removing it drops,
 - `cut(transformer, skip, reuse)`: replaces skipped sub-blocks by stubs, in place, layer shells kept,
 - `stack(encoder)`: the encoder as a TextStack for searching.

@@ -8,7 +8,7 @@ from comfy.ops import cast_to
 from ....skrr_engine.architecture import Architecture
 from ..running import EncoderStack
 
-__all__ = ["architecture", "cut", "matches", "parts", "stack"]
+__all__ = ["architecture", "cut", "matches", "norms", "parts", "stack"]
 
 ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
 # The attributes of a CLIPLayer that make sub-block 0 (attention) and 1 (feed-forward): norm, then body.
@@ -39,6 +39,12 @@ def architecture(transformer) -> Architecture:
         positions=text.embeddings.position_embedding.weight.shape[0],
         projection=transformer.text_projection.weight.shape[0],
     )
+
+
+def norms(transformer) -> list:
+    """The norm weight of every sub-block, in order; None where it was cut."""
+    layers = transformer.text_model.encoder.layers
+    return [getattr(getattr(layer, name), "weight", None) for layer in layers for name, _ in NAMES]
 
 
 def parts(transformer, index: int) -> list:

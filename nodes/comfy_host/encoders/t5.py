@@ -7,7 +7,7 @@ from comfy.ldm.modules.attention import optimized_attention_for_device
 from ....skrr_engine.architecture import Architecture
 from ..running import EncoderStack
 
-__all__ = ["architecture", "cut", "matches", "parts", "stack"]
+__all__ = ["architecture", "cut", "matches", "norms", "parts", "stack"]
 
 ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 
@@ -37,6 +37,12 @@ def architecture(transformer) -> Architecture:
         position_bias="every" if every else "first",
         positions=attention.relative_attention_num_buckets,
     )
+
+
+def norms(transformer) -> list:
+    """The norm weight of every sub-block, in order; None where it was cut."""
+    layers = (layer for block in transformer.encoder.block for layer in block.layer)
+    return [getattr(getattr(layer, "layer_norm", None), "weight", None) for layer in layers]
 
 
 def _keeps_table(transformer, index: int) -> bool:
