@@ -1,10 +1,12 @@
 """The steps of a workflow as functions: prune, encode, load a LoRA; and the same LoRA put into weights by hand."""
 
+import functools
 import re
 
 import torch
 
 from .oracle import t5_forward
+from .tiny_models import pixart_clip
 
 TEXT = "a red fox reading a map beside two blue lanterns"
 OTHER_TEXT = "rain on a tin roof"
@@ -86,9 +88,9 @@ def with_lora(clip, lora, strength=STRENGTH):
     return comfy.sd.load_lora_for_models(None, clip, lora, 0, strength)[1]
 
 
-def edit(clip, *loras, strength=STRENGTH):
+def edit(clip, *loras, strength=STRENGTH, rounded=True):
     """Puts LoRAs into the weights of a private CLIP, with the arithmetic of LoRA, W + Σ s·(alpha/rank)·up·down,
-    rounded once."""
+    rounded once (weights patched while loaded) or not at all (weights patched at each use)."""
     tree = clip.patcher.model
     for key in matrices(tree, range(1000)):
         parameter = weight_of(tree, key)
@@ -97,8 +99,31 @@ def edit(clip, *loras, strength=STRENGTH):
             if f"{lora_name(key)}.alpha" in lora:
                 up, down, alpha = (lora[f"{lora_name(key)}.{part}"] for part in (*LORA_MATRICES, "alpha"))
                 value = value + strength * (alpha.item() / down.shape[0]) * (up @ down)
-        parameter.data = value.to(parameter.dtype)
+        parameter.data = value.to(parameter.dtype) if rounded else value
     return clip
+
+
+def by_hand(clip, skip=SKIP, reuse=REUSE, text=TEXT):
+    """The pruned conditioning of a private, unloaded dense T5 CLIP, by the computation written out."""
+    transformer = next(m for m in clip.patcher.model.modules() if type(m).__name__ == "T5")
+    return t5_forward(transformer, token_ids(clip, text), skip, reuse)
+
+
+def wanted(*loras, skip=SKIP, reuse=REUSE, **options):
+    """What `pixart_clip()` with `loras` (see `edit` for options) must give when pruned, by hand."""
+    if loras:
+        return by_hand(edit(pixart_clip(), *loras, **options), skip, reuse)
+    return _wanted(tuple(skip), tuple(sorted(reuse.items())))
+
+
+@functools.cache
+def _wanted(skip, reuse):
+    return by_hand(pixart_clip(), skip, dict(reuse))
+
+
+def dense_wanted(*loras, **options):
+    """What `pixart_clip()` with `loras` must give when nothing is pruned, by hand."""
+    return wanted(*loras, skip=(), reuse={}, **options)
 
 
 def while_loaded(clip, skip=SKIP, reuse=REUSE, text=TEXT):
@@ -107,5 +132,4 @@ def while_loaded(clip, skip=SKIP, reuse=REUSE, text=TEXT):
     import comfy.model_management
 
     comfy.model_management.load_models_gpu([clip.patcher])
-    transformer = next(m for m in clip.patcher.model.modules() if type(m).__name__ == "T5")
-    return t5_forward(transformer, token_ids(clip, text), skip, reuse)
+    return by_hand(clip, skip, reuse, text)

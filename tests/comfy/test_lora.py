@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from . import steps
-from .oracle import clip_forward, t5_forward
-from .steps import REUSE, SKIP, edit, encode, make_lora, with_lora
+from .oracle import clip_forward
+from .steps import REUSE, SKIP, dense_wanted, edit, encode, make_lora, wanted, with_lora
 from .tiny_models import pixart_clip, sd1_clip
 
 ALL = range(12)
@@ -17,16 +17,6 @@ ALL = range(12)
 @pytest.fixture(scope="module")
 def prune(pack):
     return functools.partial(steps.prune, pack)
-
-
-def wanted(*loras, skip=SKIP, reuse=REUSE, text=steps.TEXT):
-    """The pruned conditioning, computed by hand from a private CLIP with `loras` in its weights."""
-    clip = edit(pixart_clip(), *loras)
-    return t5_forward(clip.cond_stage_model.t5xxl.transformer, steps.token_ids(clip, text), skip, reuse)
-
-
-def dense_wanted(*loras, **options):
-    return wanted(*loras, skip=(), reuse={}, **options)
 
 
 def test_lora_before_apply(prune):
@@ -162,7 +152,7 @@ def test_a_bypass_lora_is_refused_before_and_works_after(prune, pack):
     dense = pixart_clip()
     lora = make_lora(dense, ALL)
     bypassed = comfy.sd.load_bypass_lora_for_models(None, dense, lora, 0, 1.0)[1]
-    with pytest.raises(pack("skrr_engine.errors").SkrrError, match="bypass LoRA.*Put SkrrApply before"):
+    with pytest.raises(pack("skrr_engine.errors").SkrrError, match=r"bypass LoRA.*Put SkrrApply before"):
         prune(bypassed, SKIP, REUSE)
     pruned = prune(dense, SKIP, REUSE).clip
     hung = comfy.sd.load_bypass_lora_for_models(None, pruned, lora, 0, 1.0)[1]
