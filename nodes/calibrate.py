@@ -1,5 +1,7 @@
 """SkrrCalibrate: prompts, tokenised by the workflow's own CLIP."""
 
+from hashlib import sha256
+
 from comfy_api.latest import io
 
 from ..skrr_engine.calibration import builtin_prompts, clean_prompts, read_prompts
@@ -59,6 +61,10 @@ class SkrrCalibrate(io.ComfyNode):
     def validate_inputs(cls, prompts):
         # Naming the input keeps ComfyUI from refusing a file that came after the page was loaded.
         return True
+
+    @classmethod
+    def fingerprint_inputs(cls, clip, prompts, text, limit, model=None):
+        return "" if prompts in (BUILT_IN, TEXT) else sha256(prompt_file(prompts).read_bytes()).hexdigest()
 
     @classmethod
     def execute(cls, clip, prompts, text, limit, model=None):

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..skrr_engine.errors import SkrrError
 from .comfy_host.folders import list_model_files, model_file
 from .comfy_host.loading import CLIP_TYPES, load_kept
 from .comfy_host.projections import ProjectionFile
@@ -57,11 +58,18 @@ class SkrrCLIPLoader(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, file1, file2, file3, file4):
+        # Naming them leaves a missing file to execute, which does not run where a pinned plan makes it needless.
+        return True
+
+    @classmethod
     def execute(cls, file1, file2, file3, file4, type, sparsity, device, plan=None):
         paths = [model_file(ENCODERS, name) for name in (file1, file2, file3, file4) if name != NONE]
+        if plan is not None and sparsity == 0:
+            raise SkrrError("A sparsity of 0 keeps everything: use ComfyUI's own CLIP loader for that.")
         level = None if plan is None else plan.level_for(sparsity)
         patched = load_kept(paths, type, plan, level, device)
-        return io.NodeOutput(patched.clip, report_of(patched, sparsity))
+        return io.NodeOutput(patched.clip, report_of(patched, None if plan is None else sparsity))
 
 
 class SkrrProjection(io.ComfyNode):
@@ -86,6 +94,11 @@ class SkrrProjection(io.ComfyNode):
             ],
             outputs=[PROJECTION.Output("model", tooltip="For the model input of Skrr Calibrate and Skrr Search.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, file):
+        # As above: a shared workflow with a pinned plan runs without the denoiser's file of its author.
+        return True
 
     @classmethod
     def execute(cls, file):

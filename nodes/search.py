@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..skrr_engine.compact import read_plan_text
+from ..skrr_engine.errors import SkrrError
 from ..skrr_engine.search import Settings
 from ..skrr_engine.tables import plan_table
 from .comfy_host.progress import NodeProgress
@@ -27,15 +28,21 @@ class SkrrSearch(io.ComfyNode):
             search_aliases=["prune text encoder", "skip layers", "shrink T5"],
             inputs=[
                 io.Clip.Input(
-                    "clip", lazy=True, tooltip="The dense CLIP, before SkrrApply. LoRA on it are searched along."
+                    "clip",
+                    optional=True,
+                    lazy=True,
+                    tooltip="The dense CLIP, before SkrrApply. LoRA on it are searched along.",
                 ),
                 io.MultiType.Input(
                     "model",
                     types=[io.Model, PROJECTION],
+                    optional=True,
                     lazy=True,
                     tooltip="The MODEL that reads this CLIP (only its text projection is used), or Skrr Projection.",
                 ),
-                CALIBRATION.Input("calibration", lazy=True, tooltip="From SkrrCalibrate, made with the same CLIP."),
+                CALIBRATION.Input(
+                    "calibration", optional=True, lazy=True, tooltip="From SkrrCalibrate, made with the same CLIP."
+                ),
                 io.Combo.Input(
                     "encoder",
                     options=[LARGEST, "t5xxl", "clip_l", "clip_g"],
@@ -101,6 +108,8 @@ class SkrrSearch(io.ComfyNode):
         if pinned.strip():
             found = read_plan_text(pinned)
             return io.NodeOutput(found, f"Pinned, not searched.\n{plan_table(found)}")
+        if clip is None or calibration is None:
+            raise SkrrError("A search needs a CLIP and a calibration: connect both, or pin a plan.")
         chosen = choose_encoder(clip, encoder)
         settings = Settings(chosen.slot, sparsity, round(saved_gb * 1e9), beam, reuse, name.strip() or "my plan")
         found, sentence = run_search(chosen, model, calibration, settings, null_weight, plan, NodeProgress())

@@ -11,6 +11,7 @@ FEED_FORWARD = "feed-forward"
 
 FAMILIES = ("t5", "clip")
 POSITION_BIASES = ("first", "every", "absolute")
+ACTIVATIONS = ("gelu_tanh", "gelu", "relu", "quick_gelu")
 MAX_LAYERS = 256
 MAX_SIZE = 1 << 24
 
@@ -50,6 +51,8 @@ class Architecture:
             raise PlanError(
                 f"Position bias {self.position_bias!r} is unknown; expected one of {', '.join(POSITION_BIASES)}."
             )
+        if self.activation not in ACTIVATIONS:
+            raise PlanError(f"Activation {self.activation!r} is unknown; expected one of {', '.join(ACTIVATIONS)}.")
         for name in ("layers", "width", "feed_forward", "heads", "head_width", "vocabulary", "positions"):
             limit = MAX_LAYERS if name == "layers" else MAX_SIZE
             if not 1 <= getattr(self, name) <= limit:

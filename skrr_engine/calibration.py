@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from .digest import digest_json
+from .digest import digest_json, digest_tensors
 from .errors import SkrrError
 from .precision import SUM
 from .stack import TokenBatch
@@ -81,7 +81,11 @@ def builtin_prompts() -> list[str]:
 
 def make_calibration(prompts: Sequence[str], rows: Sequence[Row], null_rows: Sequence[Row]) -> Calibration:
     """Packs rows of equal length into batches (so no padding is ever added) of at most BATCH_TOKENS tokens."""
-    identity = digest_json([[row.tokens, row.prompt, sorted(row.weights.items())] for row in (*rows, *null_rows)])
+    everything = [
+        [row.tokens, row.prompt, sorted(row.weights.items()), digest_tensors(sorted(row.companions.items()))]
+        for row in (*rows, *null_rows)
+    ]
+    identity = digest_json(everything)
     return Calibration(tuple(prompts), _pack(rows), _pack(null_rows), identity)
 
 

@@ -26,6 +26,11 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise SkrrError(
+            f"{path.name} cannot be written: {error.strerror}. Free some space, close what has the file open, and run "
+            "again; what was written before is intact."
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -19,16 +19,15 @@ import binascii
 import hashlib
 import struct
 
-from .architecture import FAMILIES, POSITION_BIASES, Architecture
+from .architecture import ACTIVATIONS, FAMILIES, POSITION_BIASES, Architecture
 from .errors import PlanError
-from .plan import EncoderInfo, Level, Plan, make_cut, make_level
+from .plan import Cut, EncoderInfo, Level, Plan, make_cut, make_level
 from .plan_json import loads
 
 __all__ = ["dumps_level", "is_compact", "loads_level", "read_plan_text"]
 
 PREFIX = "skrr1."
 MAX_TEXT = 8000
-ACTIVATIONS = ("gelu_tanh", "gelu", "relu", "quick_gelu")
 KINDS = struct.Struct(">BBBB")
 SIZES = struct.Struct(">HHHHIIII")
 SIZE_FIELDS = ("layers", "heads", "head_width", "positions", "width", "feed_forward", "vocabulary", "projection")
@@ -36,7 +35,7 @@ SIZE_FIELDS = ("layers", "heads", "head_width", "positions", "width", "feed_forw
 
 def is_compact(text: str) -> bool:
     """Whether `text` claims to be a compact level, of whatever version."""
-    head, dot, _ = text.strip().partition(".")
+    head, dot, _ = "".join(text.lstrip()[:64].split()).partition(".")
     return bool(dot) and head.startswith("skrr") and head[4:].isdigit()
 
 
@@ -46,18 +45,33 @@ def read_plan_text(text: str) -> Plan:
 
 
 def dumps_level(plan: Plan, level: Level) -> str:
-    """The compact text of `level`: skip order and re-use pairs; not its discrepancy, nor the plan's records."""
+    """The compact text of `level`: skip order and re-use pairs; not its discrepancy, nor the plan's records.
+
+    Raises PlanError for the few plans that this form has no room for (the JSON form has)."""
     record = bytearray([len(level.cuts)])
-    for slot, cut in level.cuts.items():
-        shape = plan.encoders[slot].architecture
-        name = slot.encode("ascii")
-        record += bytes([len(name)]) + name
-        kinds = (FAMILIES.index(shape.family), ACTIVATIONS.index(shape.activation))
-        record += KINDS.pack(*kinds, POSITION_BIASES.index(shape.position_bias), shape.gated)
-        record += SIZES.pack(*(getattr(shape, field) for field in SIZE_FIELDS))
-        index = _index_format(shape.sub_blocks)
-        for numbers, count in ((cut.skip, len(cut.skip)), (sum(cut.reuse, ()), len(cut.reuse))):
-            record += struct.pack(">H", count) + b"".join(struct.pack(index, number) for number in numbers)
+    try:
+        for slot, cut in level.cuts.items():
+            record += _encoder_record(slot, plan.encoders[slot].architecture, cut)
+        text = _text_of(record)
+        loads_level(text)
+    except (ValueError, struct.error):
+        raise PlanError("This level cannot be written as one line of text. Share the plan's JSON file.") from None
+    return text
+
+
+def _encoder_record(slot: str, shape: Architecture, cut: Cut) -> bytes:
+    name = slot.encode("ascii")
+    kinds = (FAMILIES.index(shape.family), ACTIVATIONS.index(shape.activation))
+    record = bytes([len(name)]) + name
+    record += KINDS.pack(*kinds, POSITION_BIASES.index(shape.position_bias), shape.gated)
+    record += SIZES.pack(*(getattr(shape, field) for field in SIZE_FIELDS))
+    index = _index_format(shape.sub_blocks)
+    for numbers, count in ((cut.skip, len(cut.skip)), (sum(cut.reuse, ()), len(cut.reuse))):
+        record += struct.pack(">H", count) + b"".join(struct.pack(index, number) for number in numbers)
+    return record
+
+
+def _text_of(record: bytes) -> str:
     check = hashlib.sha256(record).digest()[:4]
     return PREFIX + base64.urlsafe_b64encode(check + record).decode().rstrip("=")
 
@@ -74,7 +88,8 @@ def loads_level(text: str) -> Plan:
         data = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise PlanError("The plan text holds characters that no plan has. Copy it again, whole.") from None
-    if len(data) < 5 or hashlib.sha256(data[4:]).digest()[:4] != data[:4]:
+    # Written again, because base64 has several spellings of the same bytes: any changed character is damage.
+    if len(data) < 5 or _text_of(data[4:]) != text:
         raise PlanError("The plan text is damaged or not whole: its checksum is wrong. Copy it again.")
     encoders, cuts = _Reader(data[4:]).level()
     level = make_level(encoders, cuts)

@@ -44,6 +44,11 @@ def _positions(values: torch.Tensor) -> torch.Tensor:
     return values.unsqueeze(1) if values.dim() == 2 else values
 
 
+def _near(dense: dict, pruned: dict, name: str) -> torch.Tensor:
+    """A dense feature where the pruned one is: dense features rest on the CPU, there are many of them."""
+    return _positions(dense[name]).to(pruned[name].device)
+
+
 def _weighted(per_position: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Sums (rows, positions) values under the prompt shares; (rows,) float64 on the CPU."""
     # In two steps: a Mac's GPU has no float64 to convert to.
@@ -55,7 +60,7 @@ def squared_terms(dense: dict, pruned: dict, weights: dict) -> torch.Tensor:
     rows give the prompt's MSE. `weights` as in `TokenBatch.weights`."""
     total = 0
     for name in sorted(dense):
-        difference = widen(_positions(dense[name])) - widen(_positions(pruned[name]))
+        difference = widen(_near(dense, pruned, name)) - widen(_positions(pruned[name]))
         total = total + _weighted(difference.square().mean(dim=2), weights[name])
     return total
 
@@ -64,7 +69,7 @@ def cosine_terms(dense: dict, pruned: dict, weights: dict) -> torch.Tensor:
     """Each row's part of its prompt's 1 - cos, averaged over the features: (rows,) float64 on the CPU."""
     total = 0
     for name in sorted(dense):
-        a, b = widen(_positions(dense[name])), widen(_positions(pruned[name]))
+        a, b = widen(_near(dense, pruned, name)), widen(_positions(pruned[name]))
         distance = 1 - torch.nn.functional.cosine_similarity(a, b, dim=2)
         total = total + _weighted(distance, weights[name]) / len(dense)
     return total

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import __version__
+from .compact import is_compact, loads_level, read_plan_text
 from .errors import PlanError, SkrrError
 from .header import BITS, Header, read_header
 from .infer import infer_architecture
@@ -60,7 +61,10 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def open_plan(reference: str) -> Plan:
-    """The plan that `reference` names: a preset, a plan JSON file, or a safetensors file with a plan inside."""
+    """The plan that `reference` names: a preset, a shared `skrr1.` line, a file with a plan as JSON or as such a
+    line, or a safetensors file with a plan inside."""
+    if is_compact(reference):
+        return loads_level(reference)
     if reference in preset_names():
         return load_preset(reference)
     path = Path(reference)
@@ -73,7 +77,7 @@ def open_plan(reference: str) -> Plan:
     if path.stat().st_size > 4 * MAX_TEXT:
         raise PlanError(f"{path.name} has {path.stat().st_size} bytes; a plan has at most {MAX_TEXT} characters.")
     try:
-        return loads(path.read_text(encoding="utf-8-sig"))
+        return read_plan_text(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise PlanError(f"{path.name} is not a plan: it is not UTF-8 text (byte {error.start}).") from None
 

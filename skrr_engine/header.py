@@ -82,7 +82,8 @@ def _damaged(path: Path, what: str) -> SkrrError:
 
 
 def _short(value) -> str:
-    text = str(value)
+    """A value for an error message: one printable line of 60 characters at most."""
+    text = "".join(c if c.isprintable() else "?" for c in str(value)[:61])
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -136,7 +137,7 @@ def _entry(name: str, value, path: Path) -> Entry:
         raise _damaged(
             path,
             f"tensor {_short(name)} has {end - start} bytes, but shape {_short(shape)} in {dtype} takes "
-            f"{math.prod(shape) * BITS[dtype] / 8:g}",
+            f"{_short(math.prod(shape) * BITS[dtype] // 8)}",
         )
     return Entry(dtype, tuple(shape), start, end)
 

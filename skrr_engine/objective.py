@@ -70,10 +70,11 @@ class Objective:
         self.stack.prepare()
         for batch in self.batches:
             outputs = encode(self.stack, self.dense_assignment, batch, self.report)
-            self._dense[id(batch)] = (self.features(outputs, batch), self.weights(batch))
+            features = {name: value.cpu() for name, value in self.features(outputs, batch).items()}
+            self._dense[id(batch)] = (features, self.weights(batch))
 
     def dense(self, batch: TokenBatch) -> tuple[dict, dict]:
-        """The dense features of `batch` and the weights of their positions."""
+        """The dense features of `batch`, on the CPU, and the weights of their positions."""
         self.prepare()
         return self._dense[id(batch)]
 

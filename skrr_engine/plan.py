@@ -9,6 +9,8 @@ from .errors import PlanError
 
 __all__ = ["Cut", "EncoderInfo", "Level", "Plan", "make_cut", "make_level"]
 
+ROUNDING = 5e-5
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -112,7 +114,8 @@ class Plan:
 
         Raises PlanError naming the most the plan offers when no level reaches it.
         """
-        reached = [level for level in self.levels if level.sparsity >= sparsity]
+        # People read and type rounded percentages: 43.16 % is the level of 43.158 %.
+        reached = [level for level in self.levels if level.sparsity >= sparsity - ROUNDING]
         if not reached:
             raise PlanError(
                 f"A sparsity of {100 * sparsity:.2f} % cannot be reached with plan {self.name!r}: "

@@ -15,6 +15,7 @@ does not follow from the architecture, and MUST NOT take any text in a plan as a
 """
 
 import json
+import math
 from types import MappingProxyType
 
 from .architecture import Architecture
@@ -50,8 +51,9 @@ def dumps(plan: Plan) -> str:
         "calibration": dict(plan.calibration),
         "search": dict(plan.search),
     }
-    levels = ",\n  ".join(json.dumps(_level_to_json(level)) for level in plan.levels)
-    return json.dumps(head, indent=1)[:-2] + f',\n "levels": [\n  {levels}\n ]\n}}\n'
+    # NaN and infinity have no JSON: better no file than one that nobody can open.
+    levels = ",\n  ".join(json.dumps(_level_to_json(level), allow_nan=False) for level in plan.levels)
+    return json.dumps(head, indent=1, allow_nan=False)[:-2] + f',\n "levels": [\n  {levels}\n ]\n}}\n'
 
 
 def _level_to_json(level) -> dict:
@@ -125,9 +127,11 @@ def _encoder(value, where: str) -> EncoderInfo:
             expected = "true or false" if known[name].type is bool else "a whole number"
             raise PlanError(f"Field {where}.architecture.{name} is {_short(item)}; expected {expected}.")
     sketch = _list(value.get("weights_sketch", []), f"{where}.weights_sketch", 0, 4096)
-    return EncoderInfo(
-        Architecture(**shape), tuple(_number(x, f"{where}.weights_sketch", -MAX_NUMBER) for x in sketch)
-    )
+    numbers = tuple(_number(x, f"{where}.weights_sketch", -MAX_NUMBER) for x in sketch)
+    try:
+        return EncoderInfo(Architecture(**shape), numbers)
+    except PlanError as error:
+        raise PlanError(f"{where}: {_brief(error)}") from None
 
 
 def _level(value, where: str, encoders):
@@ -140,7 +144,7 @@ def _level(value, where: str, encoders):
     try:
         level = make_level(encoders, cuts, _discrepancy(value["discrepancy"], f"{where}.discrepancy"))
     except PlanError as error:
-        raise PlanError(f"{where}: {error}") from None
+        raise PlanError(f"{where}: {_brief(error)}") from None
     removed = value["removed_params"]
     if isinstance(removed, bool) or not isinstance(removed, int) or removed != level.removed_parameters:
         raise PlanError(
@@ -177,6 +181,8 @@ def _record(value, where: str):
             _text(item, f"{where}.{name}", MAX_NOTE, least=0)
         elif item is not None and not isinstance(item, (bool, int, float)):
             raise PlanError(f"Field {where}.{name} is {_short(item)}; expected text, a number, a boolean or null.")
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise PlanError(f"Field {where}.{name} holds {_short(item)}; numbers must be finite.")
     return MappingProxyType(dict(items))
 
 
@@ -195,6 +201,12 @@ def _short(value) -> str:
     """A value for an error message: its JSON, cut to 60 characters."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _brief(error: PlanError) -> str:
+    """A message into which a number of thousands of digits may have got, without its middle."""
+    text = str(error)
+    return text if len(text) <= 300 else f"{text[:150]}...{text[-100:]}"
 
 
 def _object(value, where: str) -> dict:

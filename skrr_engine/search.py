@@ -148,8 +148,8 @@ def _plan(objective, settings: Settings, rungs: list[Candidate], state: Checkpoi
 
 def refine_plan(objective: Objective, plan: Plan, settings: Settings, record: dict | None = None) -> Plan:
     """Re-use for the level of `plan` that reaches the target, on this objective's prompts: about 2 evaluations
-    a skipped sub-block. That level comes back with its pairs and its measured discrepancy; without re-use it
-    is only measured. The other levels stay as they are."""
+    a skipped sub-block. The result holds that level alone, with its pairs and its measured discrepancy: nothing is
+    known of the others on these weights. Without re-use it is only measured."""
     slot, architecture = settings.slot, objective.stack.architecture
     if slot not in plan.encoders:
         raise PlanError(f"The plan to refine is for {', '.join(plan.encoders)}; the encoder to search is {slot}.")
@@ -166,9 +166,10 @@ def refine_plan(objective: Objective, plan: Plan, settings: Settings, record: di
     else:
         reuse = {}
         (found,) = measure_many(objective, [assign(len(objective.stack.subblocks), order)]).values()
-    refined = make_level(plan.encoders, {slot: make_cut(order, reuse)}, found.to_json())
-    levels = [refined if other is level else other for other in plan.levels]
-    return plan.with_levels(levels, name=settings.name, **(record or {}))
+    encoders = {slot: EncoderInfo(architecture, objective.stack.sketch)}
+    refined = make_level(encoders, {slot: make_cut(order, reuse)}, found.to_json())
+    note = f"The level of {100 * level.sparsity:.2f} % of plan {plan.name!r}, measured and refined on these weights."
+    return Plan(settings.name, encoders, (refined,), (note,), **(record or {}))
 
 
 def _first_reached(objective: Objective, plan: Plan, settings: Settings) -> Level:

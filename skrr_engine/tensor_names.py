@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .architecture import Architecture
+from .errors import SkrrError
 from .header import Entry
 
 __all__ = ["EncoderTensors", "find_encoders", "place_of", "tensors_of"]
@@ -17,6 +18,7 @@ PATTERNS = {
     ),
 }
 FEED_FORWARD_PARTS = ("1", "mlp", "layer_norm2")
+MAX_ENCODERS = 16
 TABLE = "SelfAttention.relative_attention_bias."
 
 
@@ -38,6 +40,8 @@ def find_encoders(tensors: Mapping[str, Entry]) -> list[EncoderTensors]:
             match = pattern.fullmatch(name)
             if match:
                 found.setdefault((match["prefix"], family))
+                if len(found) > MAX_ENCODERS:
+                    raise SkrrError(f"More than {MAX_ENCODERS} text encoders in one file: this is no model file.")
     return [
         EncoderTensors(
             prefix, family, {n.removeprefix(prefix): entry for n, entry in tensors.items() if n.startswith(prefix)}

@@ -3,6 +3,7 @@
 Names from workflows are looked up in listings of these folders, never joined to a path.
 """
 
+import logging
 from pathlib import Path
 
 import folder_paths
@@ -27,6 +28,7 @@ __all__ = [
 
 CACHE_BYTES = 64 * 1024 * 1024
 MAX_NAME = 100
+WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL"} | {f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10)}
 
 
 def _plans() -> Path:
@@ -63,8 +65,9 @@ def save_plan(plan: Plan, name: str, overwrite: bool) -> Path:
 def plain_name(name: str, ending: str) -> str:
     """`name` with `ending`, if it is a plain file name on every system."""
     stem = name.strip().removesuffix(ending)
-    allowed = stem and len(stem) <= MAX_NAME and all(c.isalnum() or c in " -_.()%" for c in stem)
-    if not allowed or stem.startswith(".") or stem != stem.strip():
+    device = stem.split(".")[0].strip().upper() in WINDOWS_DEVICES
+    allowed = not device and stem and len(stem) <= MAX_NAME and all(c.isalnum() or c in " -_.()%" for c in stem)
+    if not allowed or stem.startswith(".") or stem.endswith(".") or stem != stem.strip():
         raise SkrrError(
             f"{name!r} is no plain file name; use up to {MAX_NAME} letters, digits, spaces and - _ . ( ) %."
         )
@@ -80,12 +83,16 @@ def cache_folder() -> Path:
 
 def trim_cache(limit: int = CACHE_BYTES) -> None:
     """Deletes the searches longest untouched until the rest takes at most `limit` bytes."""
-    files = sorted(cache_folder().glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     total = 0
-    for path in files:
-        total += path.stat().st_size
-        if total > limit:
-            path.unlink()
+    try:
+        files = [(path.stat(), path) for path in cache_folder().glob("*.json")]
+        for state, path in sorted(files, key=lambda file: file[0].st_mtime, reverse=True):
+            total += state.st_size
+            if total > limit:
+                path.unlink()
+    except OSError as error:
+        # Another ComfyUI may trim the same folder; a search that is done must not fail over it.
+        logging.warning("Skrr could not trim its cache: %s", error)
 
 
 def list_prompt_files() -> list[str]:

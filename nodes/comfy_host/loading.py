@@ -21,14 +21,14 @@ from safetensors import safe_open
 
 from ...skrr_engine.architecture import Architecture
 from ...skrr_engine.errors import PlanError, SkrrError
-from ...skrr_engine.files import PLAN_KEY, match_encoder
+from ...skrr_engine.files import PLAN_KEY, PREFIXES_KEY, match_encoder
 from ...skrr_engine.header import Header, read_header
 from ...skrr_engine.plan import Level, Plan
 from ...skrr_engine.plan_json import dumps, loads
-from ...skrr_engine.tensor_names import tensors_of
+from ...skrr_engine.tensor_names import find_encoders, tensors_of
 from .memory import module_bytes, rest
 from .patching import Applied, Patched, cut_tree
-from .trees import ATTACHMENT, choose_encoder
+from .trees import ATTACHMENT, choose_encoder, find_models, tree_family
 
 __all__ = ["CLIP_TYPES", "load_kept"]
 
@@ -36,6 +36,10 @@ __all__ = ["CLIP_TYPES", "load_kept"]
 CLIP_TYPES = ("flux", "sd3", "pixart", "chroma", "sdxl", "stable_diffusion", "wan", "hidream", "mochi", "ltxv")
 # Where a quantised file keeps the formats of its layers.
 QUANTISED = "_quantization_metadata"
+# What the types must turn out to be, by `tree_family`; the others have a tree of their own.
+TREES = {"flux": "flux", "sd3": "sd3", "pixart": "pixart", "chroma": "pixart", "sdxl": "sdxl"}
+# CLIP files without a text projection are common, and ComfyUI runs them.
+OFTEN_ABSENT = frozenset({"text_projection.weight"})
 @dataclass(frozen=True)
 class _File:
     """One file. Where its encoder is cut: the slot, the names that are not read, what ComfyUI needs in their place
@@ -61,8 +65,11 @@ def load_kept(
     `device` is "default" or "cpu", as in ComfyUI's loaders. Raises PlanError when no file fits the plan,
     SkrrError for files that cannot be read this way.
     """
+    if len(set(paths)) != len(paths):
+        raise SkrrError("The same file is chosen twice. Choose one file for each encoder.")
     headers = [_header(path) for path in paths]
     inside = [header for header in headers if PLAN_KEY in header.metadata]
+    text = None if plan is None or level is None else dumps(plan.with_levels([level]))
     if inside:
         plan, level = _plan_inside(inside, plan)
     if plan is None or level is None:
@@ -70,6 +77,7 @@ def load_kept(
     files = _find_cuts(headers, plan, level)
     clip = _load(files, clip_type, device, disable_dynamic)
     rest(clip.patcher)
+    _check_type(clip, clip_type, len(paths))
     applied = {}
     for slot, cut in level.cuts.items():
         shape = choose_encoder(clip, slot).architecture
@@ -80,7 +88,7 @@ def load_kept(
     cut_tree(clip.patcher.model, dict(level.cuts))
     clip.patcher.size = 0
     clip.patcher.set_attachments(ATTACHMENT, applied)
-    text = dumps(plan.with_levels([level]))
+    _check_complete(clip, files)
     clip.patcher.cached_patcher_init = (_reload, (paths, clip_type, text, device))
     dense = {f.slot: f.encoder_bytes for f in files if f.slot}
     after = module_bytes(clip.patcher.model)
@@ -97,10 +105,37 @@ def load_kept(
     )
 
 
-def _reload(paths: list[Path], clip_type: str, text: str, device: str, disable_dynamic: bool = False):
-    """ComfyUI's `cached_patcher_init` factory: the same again, for hooks and several GPUs."""
-    plan = loads(text)
-    return load_kept(paths, clip_type, plan, plan.levels[0], device, disable_dynamic).clip.patcher
+def _reload(paths: list[Path], clip_type: str, text: str | None, device: str, disable_dynamic: bool = False):
+    """ComfyUI's `cached_patcher_init` factory: the same again, for hooks and several GPUs. `text` is the plan's,
+    None where a file brings it."""
+    plan = None if text is None else loads(text)
+    level = None if plan is None else plan.levels[0]
+    return load_kept(paths, clip_type, plan, level, device, disable_dynamic).clip.patcher
+
+
+def _check_type(clip, clip_type: str, files: int) -> None:
+    """ComfyUI guesses what to build from the number and kind of files; a wrong guess would show at sampling."""
+    tree = clip.patcher.model
+    slots, family = find_models(tree), tree_family(tree)
+    if len(slots) != files or TREES.get(clip_type, family) != family:
+        raise SkrrError(
+            f"Type {clip_type} and these {files} files make a CLIP of type {family} with {', '.join(slots)}. Choose "
+            "the type the model needs, and one file for each of its encoders."
+        )
+
+
+def _check_complete(clip, files: list[_File]) -> None:
+    """Every weight of a cut encoder must come from its file: ComfyUI leaves others uninitialised."""
+    for file in files:
+        if file.slot is not None:
+            wanted = set(choose_encoder(clip, file.slot).transformer.state_dict()) - OFTEN_ABSENT
+            wanted = {name for name in wanted if name.endswith((".weight", ".bias"))}
+            lacking = sorted(wanted - set(file.header.tensors))
+            if lacking:
+                raise SkrrError(
+                    f"{file.header.path.name} is not whole: it lacks {len(lacking)} tensors, the first {lacking[0]}. "
+                    "Write or download it again."
+                )
 
 
 def _header(path: Path) -> Header:
@@ -132,6 +167,7 @@ def _find_cuts(headers: list[Header], plan: Plan, level: Level) -> list[_File]:
         errors, shape = [], plan.encoders[slot].architecture
         for header in headers:
             if PLAN_KEY in header.metadata:
+                _check_prefix(header)
                 stand_ins = _stand_ins(shape, lambda name, here=header: name not in here.tensors)
                 files[header.path] = _File(header, slot, frozenset(), stand_ins, _dense_bytes(header, plan, slot))
                 break
@@ -152,6 +188,16 @@ def _find_cuts(headers: list[Header], plan: Plan, level: Level) -> list[_File]:
         else:
             raise PlanError(errors[0])
     return list(files.values())
+
+
+def _check_prefix(header: Header) -> None:
+    """A file pruned out of a checkpoint keeps the checkpoint's names, which no text-encoder loader knows."""
+    prefixes = header.metadata.get(PREFIXES_KEY, "{}")
+    if any(encoder.prefix for encoder in find_encoders(header.tensors)):
+        raise SkrrError(
+            f"{header.path.name} holds its encoder under other names ({prefixes[:80]}): it was pruned out of a "
+            "checkpoint. Prune the text-encoder file instead."
+        )
 
 
 def _stand_ins(shape: Architecture, missing) -> dict[str, tuple[int, int]]:
@@ -188,14 +234,20 @@ def _load(files: list[_File], clip_type: str, device: str, disable_dynamic: bool
     # Built on the GPU the dense skeleton would be loaded whole before it is cut.
     options["initial_device"] = options.get("offload_device", mm.text_encoder_offload_device())
     with _without_missing_keys():
-        clip = comfy.sd.load_text_encoder_state_dicts(
-            [_state_dict(file) for file in files],
-            embedding_directory=folder_paths.get_folder_paths("embeddings"),
-            clip_type=getattr(comfy.sd.CLIPType, clip_type.upper()),
-            model_options=options,
-            disable_dynamic=disable_dynamic,
-        )
-    return clip
+        try:
+            return comfy.sd.load_text_encoder_state_dicts(
+                [_state_dict(file) for file in files],
+                embedding_directory=folder_paths.get_folder_paths("embeddings"),
+                # As ComfyUI's own loaders: SDXL has no type of its own.
+                clip_type=getattr(comfy.sd.CLIPType, clip_type.upper(), comfy.sd.CLIPType.STABLE_DIFFUSION),
+                model_options=options,
+                disable_dynamic=disable_dynamic,
+            )
+        except RuntimeError as error:
+            if "size mismatch" not in str(error):
+                raise
+            names = ", ".join(file.header.path.name for file in files)
+            raise SkrrError(f"A tensor of {names} has not the shape that type {clip_type} needs.") from error
 
 
 def _state_dict(file: _File) -> dict[str, torch.Tensor]:

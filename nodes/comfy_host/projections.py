@@ -75,12 +75,12 @@ def model_family(model) -> Family | None:
     return next((family for family in FAMILIES if isinstance(diffusion_model, family.model_class)), None)
 
 
-def source_name(model) -> str:
-    """What a projection was taken from, for a plan's record: a family, a class, a file, or "none"."""
+def source_name(model, projection: Projection) -> str:
+    """What `projection` was taken from, for a plan's record: a family, a class, or "none"."""
     if model is None:
         return "none"
     if isinstance(model, ProjectionFile):
-        return model.path.name
+        return projection.name.split()[0].rstrip(":").lower()  # the known model's name begins it
     family = model_family(model)
     return type(model.get_model_object("diffusion_model")).__name__ if family is None else family.name
 

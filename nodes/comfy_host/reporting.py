@@ -1,6 +1,7 @@
 """The text of SkrrApply's report: what was taken, what it takes now, and what to watch."""
 
 from ...skrr_engine.compact import dumps_level
+from ...skrr_engine.errors import PlanError
 from ...skrr_engine.plan import Level
 from ...skrr_engine.sketch import same_weights
 from .patching import Patched
@@ -10,10 +11,12 @@ from .trees import text_encoders, tree_family
 __all__ = ["report_of", "unchanged_report"]
 
 
-def report_of(patched: Patched, asked: float) -> str:
-    """Lines for people; the last is the level as text to share."""
+def report_of(patched: Patched, asked: float | None) -> str:
+    """Lines for people; the last is the level as text to share. `asked` None: a file brought its plan."""
     plan, level = patched.plan, patched.level
-    lines = [f"Plan {plan.name!r}: {100 * asked:.2f} % asked, level of {100 * level.sparsity:.2f} % taken."]
+    taken = f"level of {100 * level.sparsity:.2f} % taken"
+    inside = asked is None
+    lines = [f"Plan {plan.name!r}: {'inside the file' if inside else f'{100 * asked:.2f} % asked'}, {taken}."]
     for slot, applied in patched.applied.items():
         cut, (before, after) = applied.cut, patched.encoder_bytes[slot]
         sparsity = 100 * applied.architecture.sparsity(cut.skip)
@@ -36,7 +39,10 @@ def report_of(patched: Patched, asked: float) -> str:
         )
     if any(applied.cut.reuse for applied in patched.applied.values()):
         lines.append("A re-used sub-block runs with the LoRA of its source.")
-    lines.append(f"To share this level: {dumps_level(plan, level)}")
+    try:
+        lines.append(f"To share this level: {dumps_level(plan, level)}")
+    except PlanError as error:
+        lines.append(str(error))
     return "\n".join(lines)
 
 
@@ -51,7 +57,7 @@ def _gb(size: int) -> str:
 
 def _discrepancy(level: Level) -> str:
     if level.discrepancy is None:
-        return "Discrepancy: not measured (a published order)."
+        return "Discrepancy: not measured."
     found = level.discrepancy
     return (
         f"Discrepancy {found['value']:.4g} (prompts {found['conditional']:.4g}, empty prompt {found['null']:.4g}), "

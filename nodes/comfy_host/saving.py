@@ -7,6 +7,7 @@ from pathlib import Path
 
 import folder_paths
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from ...skrr_engine import __version__
@@ -16,7 +17,7 @@ from ...skrr_engine.plan import EncoderInfo, Plan, make_level
 from ...skrr_engine.plan_json import dumps
 from .folders import plain_name
 from .memory import rest
-from .trees import TextEncoder
+from .trees import TextEncoder, find_models
 from .weights import is_ggml, is_quantized
 
 __all__ = ["save_encoder"]
@@ -40,6 +41,8 @@ def save_encoder(encoder: TextEncoder, name: str, bake_lora: bool, overwrite: bo
         )
     rest(patcher)
     state = encoder.transformer.state_dict()
+    if len(find_models(patcher.model)) == 1:
+        state |= encoder.clip.tokenizer.state_dict()  # umT5 and others keep their vocabulary in the file
     patched = [key for key in patcher.patches if key.startswith(encoder.key_prefix)]
     if patched and bake_lora:
         _bake(encoder, state, patched)
@@ -86,9 +89,9 @@ def _write(state: dict[str, torch.Tensor], target: Path, metadata: dict[str, str
     try:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, metadata)
         os.replace(temporary, target)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise SkrrError(
-            f"{target.name} cannot be written: {error.strerror}. If it is loaded right now, choose another name; "
+            f"{target.name} cannot be written: {error}. If it is loaded right now, choose another name; "
             "Windows does not let a mapped file be replaced."
         ) from None
     finally:

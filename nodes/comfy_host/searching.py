@@ -1,12 +1,15 @@
 """Runs a search or a refinement for one encoder of a CLIP, with ComfyUI's cancel, cache and folders around it."""
 
+import logging
 from contextlib import nullcontext
+from dataclasses import replace
 
 import comfy.model_management as mm
 import torch
 
 from ...skrr_engine.checkpoint import write_atomically
 from ...skrr_engine.digest import digest_json
+from ...skrr_engine.errors import SkrrError
 from ...skrr_engine.events import silent
 from ...skrr_engine.objective import Objective
 from ...skrr_engine.plan import Plan
@@ -35,14 +38,14 @@ def run_search(
     Cancelled, it leaves the levels found so far as a partial plan in models/skrr and goes on from there when it
     is asked again.
     """
-    plain_name(settings.name, ".json")  # refused now, not when a cancelled search wants to be kept
+    plain_name(f"{settings.name} (partial)", ".json")  # refused now, not when a cancelled search wants to be kept
     projection, sentence = find_projection(model, encoder)
     rest(encoder.clip.patcher)
     stack = encoder.adapter.stack(encoder)
     calibration = calibration_for(encoder, prompts)
     objective = Objective(stack, calibration, projection, null_weight, report)
     record = {
-        "denoiser": {"family": source_name(model), "projection": projection.name},
+        "denoiser": {"family": source_name(model, projection), "projection": projection.name},
         "calibration": {
             "prompts": len(prompts.prompts),
             "tokenizer": prompts.tokenizer,
@@ -66,14 +69,18 @@ def _device_context(device):
 
 
 def _keep_partial(plan: Plan) -> None:
-    save_plan(plan, plan.name, overwrite=True)
+    """A plan that cannot be kept must not stand in for the cancel that it comes with."""
+    try:
+        save_plan(plan, plan.name, overwrite=True)
+    except SkrrError as error:
+        logging.warning("Skrr could not keep the partial plan: %s", error)
 
 
 def _refined(objective: Objective, start: Plan, settings: Settings, record: dict) -> Plan:
     key = digest_json([objective.identity, dumps(start), settings.sparsity, settings.bytes_saved, settings.reuse])
     path = cache_folder() / f"refined-{key[:32]}.json"
     if path.exists():
-        return loads(path.read_text(encoding="utf-8"))
+        return replace(loads(path.read_text(encoding="utf-8")), name=settings.name)
     plan = refine_plan(objective, start, settings, record)
     write_atomically(path, dumps(plan).encode())
     return plan

@@ -139,6 +139,8 @@ def test_a_saved_encoder_opens_with_nothing_else_given(pack, here):
         saving.save_encoder(pack(host + "trees").choose_encoder(dense), "dense", False, False)
     with pytest.raises(errors, match="brings its plan"):
         pack(host + "loading").load_kept([small], "sd3", plan, plan.levels[0])
+    rebuild, arguments = loaded.clip.patcher.cached_patcher_init
+    assert rebuild(*arguments, disable_dynamic=True).model_size() == cut.clip.patcher.model_size()
     assert not list(here.glob("**/*.part"))
 
 
@@ -170,6 +172,50 @@ def test_what_cannot_be_loaded_is_a_sentence(pack, here):
     for name, words in (("x.gguf", "ComfyUI-GGUF's loader"), ("x.pt", "ComfyUI's own CLIP loader")):
         with pytest.raises(errors, match=words):
             loading.load_kept([path.with_name(name)], "sd3", preset, preset.levels[0])
+
+
+def test_files_that_do_not_make_the_type_are_refused(pack, here):
+    """A wrong guess of ComfyUI's, or a file that is not whole, would show at sampling only, or never."""
+    from safetensors.torch import load_file, save_file
+
+    host, folder = "nodes.comfy_host.", here / "text_encoders"
+    path, errors = folder / model_files.CLIP_L, pack("skrr_engine.errors").SkrrError
+    loading = pack(host + "loading")
+    plan = plan_of(pack, dense_clip(path, "sd3"), "clip_l")
+    for kind in ("flux", "pixart", "sdxl"):
+        with pytest.raises(errors, match=f"Type {kind} and these 1 files make a CLIP of type sd1"):
+            loading.load_kept([path], kind, plan, plan.levels[0])
+    with pytest.raises(errors, match="chosen twice"):
+        loading.load_kept([path, path], "sdxl", plan, plan.levels[0])
+    state = load_file(path)
+    other = folder / "other.safetensors"
+    save_file(state, other)
+    with pytest.raises(errors, match="these 2 files make a CLIP of type"):
+        loading.load_kept([path, other], "sd3", plan, plan.levels[0])
+    encoder = pack(host + "trees").choose_encoder(
+        pack(host + "patching").apply_level(dense_clip(path, "sd3"), plan, plan.levels[0]).clip
+    )
+    pack(host + "saving").save_encoder(encoder, "damaged", False, True)
+    damaged = folder / "damaged.safetensors"
+    metadata = pack("skrr_engine.header").read_header(damaged).metadata
+    kept = load_file(damaged)
+    removed = kept.pop("text_model.encoder.layers.3.mlp.fc1.bias")
+    save_file(kept, damaged, dict(metadata))
+    with pytest.raises(errors, match=r"is not whole: it lacks 1 tensors, the first text_model.encoder.layers.3.mlp"):
+        loading.load_kept([damaged], "sd3")
+    save_file({**kept, "text_model.encoder.layers.3.mlp.fc1.bias": removed[:5].clone()}, damaged, dict(metadata))
+    with pytest.raises(errors, match="has not the shape"):
+        loading.load_kept([damaged], "sd3")
+    save_file({f"te.{name}": tensor for name, tensor in kept.items()}, damaged, dict(metadata))
+    with pytest.raises(errors, match="pruned out of a checkpoint"):
+        loading.load_kept([damaged], "sd3")
+
+
+def test_every_type_is_one_that_comfyui_knows(pack):
+    import comfy.sd
+
+    known = {kind.name.lower() for kind in comfy.sd.CLIPType} | {"sdxl"}
+    assert set(pack("nodes.comfy_host.loading").CLIP_TYPES) <= known
 
 
 @big

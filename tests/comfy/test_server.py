@@ -188,7 +188,7 @@ def test_a_pinned_plan_evaluates_nothing_upstream(server):
     pinned = line.removeprefix("To share this level: ")
     assert pinned.startswith("skrr1.") and len(pinned) < 300
     graph = with_search(tiny_graph("pixart"), ["other", 0], ["models", 1], sparsity=0.01, pinned=pinned)
-    graph["other"] = node("SkrrTestModels", family="sd3", seed=7)
+    graph["other"] = node("SkrrProjection", file="the-authors-flux.safetensors")
     graph["calibrate"]["inputs"]["prompts"] = "not on this machine.txt"
     result = server.run(graph)
     assert saved_picture(server, result).std() > 5
@@ -226,6 +226,19 @@ def test_load_kept_save_and_open_again(server):
     opened["small"] = node("SkrrCLIPLoader", **{**loader, "file1": "kept.safetensors"})
     opened["text"]["inputs"]["clip"] = ["small", 0]
     assert (saved_picture(server, server.run(opened)) == saved_picture(server, whole_then_cut)).all()
+
+
+def test_an_edited_prompt_file_is_read_again(server):
+    """ComfyUI caches by inputs, and a file's name is all it sees."""
+    prompts = server.base / "input" / "mine.txt"
+    prompts.parent.mkdir(exist_ok=True)
+    prompts.write_text("a fox\na boat\n")
+    graph = with_search(tiny_graph("pixart"), ["models", 0], ["models", 1], sparsity=0.01, beam=1)
+    graph["calibrate"]["inputs"]["prompts"] = "mine.txt"
+    assert "calibrate" in server.run(graph).executed
+    assert "calibrate" in server.run(graph).cached
+    prompts.write_text("a lighthouse\n")
+    assert "calibrate" in server.run(graph).executed
 
 
 def errors():

@@ -104,3 +104,16 @@ def test_identity_follows_tokens_weights_and_the_null_prompt():
         make_calibration(["a"], [Row((2, 2, 2), 0, {"sequence": (1.0, 0.0, 0.0)})], [row(1)]),
     ]
     assert len({base.identity, *(other.identity for other in others)}) == 5
+
+
+def test_companions_are_part_of_the_identity():
+    """A search of one of SD3's CLIPs depends on what the other hands out: another LoRA there is another job."""
+    import torch
+
+    from skrr_engine.calibration import Row, make_calibration
+
+    def identity(value):
+        row = Row((1, 2), 0, {"sequence": (0.5, 0.5)}, {"pooled": torch.full((4,), value)})
+        return make_calibration(["a"], [row], [row]).identity
+
+    assert identity(1.0) == identity(1.0) != identity(2.0)

@@ -147,7 +147,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     for name in ("fsync", "replace"):
         with monkeypatch.context() as patch:
             patch.setattr(f"skrr_engine.checkpoint.os.{name}", full)
-            with pytest.raises(OSError, match="No space"):
+            with pytest.raises(SkrrError, match="No space"):
                 write_atomically(path, b"new")
         assert path.read_bytes() == b"old"
         assert list(path.parent.iterdir()) == [path]

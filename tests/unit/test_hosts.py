@@ -158,11 +158,11 @@ def test_a_weight_of_another_shape_is_refused(tiny, tmp_path):
 
 def test_an_unknown_activation_in_a_plan_is_refused(tiny, tmp_path):
     model = tiny.t5()
-    shape = replace(T5Stack(model).architecture, activation="import os")
+    shape = replace(T5Stack(model).architecture, activation="quick_gelu")
     encoders = {"t5xxl": EncoderInfo(shape)}
     plan = Plan("p", encoders, (make_level(encoders, {"t5xxl": make_cut([1])}),))
     write_pruned(tiny.save(model, tmp_path / "a"), tmp_path / "b", plan)
-    with pytest.raises(SkrrError, match="with gated activation 'import os' is unknown"):
+    with pytest.raises(SkrrError, match="with gated activation 'quick_gelu' is unknown"):
         open_encoder(tmp_path / "b")
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from skrr_engine.architecture import T5_XXL
 from skrr_engine.errors import PlanError
-from skrr_engine.plan import EncoderInfo, Plan, make_cut, make_level
+from skrr_engine.plan import ROUNDING, EncoderInfo, Plan, make_cut, make_level
 from skrr_engine.presets import load_preset
 
 ENCODERS = {"t5xxl": EncoderInfo(T5_XXL)}
@@ -54,4 +54,11 @@ def test_asking_for_more_never_gives_less(skips, data):
     ladder = plan(*map(level, skips))
     share = st.floats(0, ladder.levels[-1].sparsity)
     less, more = sorted((data.draw(share), data.draw(share)))
-    assert less <= ladder.level_for(less).sparsity <= ladder.level_for(more).sparsity
+    assert less - ROUNDING <= ladder.level_for(less).sparsity <= ladder.level_for(more).sparsity
+
+
+def test_a_rounded_percentage_means_the_level_it_was_rounded_from():
+    """43.16 % is what people read for 43.158 %."""
+    preset = load_preset("flux1-dev")
+    assert len(preset.level_for(0.4316).cuts["t5xxl"].skip) == 21
+    assert len(preset.level_for(0.4317).cuts["t5xxl"].skip) == 22

@@ -52,3 +52,16 @@ def test_other_tensors_have_no_place():
         assert place_of(name, "t5") is None
     assert place_of("vision_model.encoder.layers.0.mlp.fc1.weight", "clip") is None
     assert place_of("x.encoder.block.0.layer.0.SelfAttention.q.weight", "t5") is None
+
+
+def test_a_file_of_countless_encoders_is_refused():
+    """One prefix for every tensor would make the search for encoders quadratic."""
+    import pytest
+
+    from skrr_engine.errors import SkrrError
+    from skrr_engine.header import Entry
+    from skrr_engine.tensor_names import find_encoders
+
+    names = {f"p{n}.encoder.block.0.layer.0.layer_norm.weight": Entry("F16", (1,), 0, 2) for n in range(50_000)}
+    with pytest.raises(SkrrError, match="More than 16 text encoders"):
+        find_encoders(names)
