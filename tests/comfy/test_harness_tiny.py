@@ -1,6 +1,5 @@
 """The harness alone, without the pack's own nodes: tiny models, the test server, random model files."""
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -10,12 +9,6 @@ import torch
 from . import model_files, tiny_models
 from .graphs import PROMPT, file_graph, saved_picture, tiny_graph
 from .server import PromptRejected, Server, find_comfy_roots
-
-big = pytest.mark.skipif(
-    not os.environ.get("SKRR_BIG_TESTS"),
-    reason="needs 5 GB of disk and 12 GB of memory: set SKRR_BIG_TESTS=1",
-)
-
 
 # --- in this process ---------------------------------------------------------------------------------------
 
@@ -144,15 +137,4 @@ def test_nodes_are_listed_and_the_log_is_kept(server):
 def test_ordinary_loaders_run_on_random_files(server):
     names = (model_files.CLIP_L, "sd3", model_files.SD3, "taesd3")
     result = server.run(file_graph(*names, side=64, latent="EmptySD3LatentImage"))
-    assert saved_picture(server, result).std() > 5
-
-
-@big
-def test_ordinary_loaders_run_on_a_real_size_t5(server, models):
-    model_files.write_pixart_files(models)
-    t5 = models / "text_encoders" / model_files.T5XXL_FP8
-    if not t5.exists():
-        model_files.write_t5xxl_fp8(t5)
-    names = (model_files.T5XXL_FP8, "pixart", model_files.PIXART, "taesdxl")
-    result = server.run(file_graph(*names, side=272, latent="EmptyLatentImage"), timeout=1800)
     assert saved_picture(server, result).std() > 5
