@@ -4,6 +4,7 @@ import functools
 import re
 
 import torch
+import transformers
 
 from .oracle import t5_forward
 from .tiny_models import pixart_clip
@@ -16,12 +17,29 @@ STRENGTH = 0.75
 LORA_MATRICES = ("lora_up.weight", "lora_down.weight")
 
 
-def prune(pack, clip, skip=SKIP, reuse=None, slot="t5xxl"):
-    """Patched: what SkrrApply makes of `clip`."""
+def read_tokenizers_once():
+    """ComfyUI reads a tokenizer's files for every CLIP, which is most of what a tiny CLIP takes to make. They are
+    only read from, so the tests of a session can have one of each kind."""
+    base = transformers.PreTrainedTokenizerBase
+    read = functools.cache(base.from_pretrained.__func__)
+    base.from_pretrained = classmethod(lambda cls, path, *rest, **options: read(cls, path, *rest, **options))
+
+
+read_tokenizers_once()
+
+
+def plan_for(pack, clip, skip=SKIP, reuse=None, slot="t5xxl"):
+    """A plan of one level for `clip`."""
     plan, trees = pack("skrr_engine.plan"), pack("nodes.comfy_host.trees")
     info = plan.EncoderInfo(trees.choose_encoder(clip, slot).architecture)
     level = plan.make_level({slot: info}, {slot: plan.make_cut(skip, reuse or {})})
-    return pack("nodes.comfy_host.patching").apply_level(clip, plan.Plan("test", {slot: info}, (level,)), level)
+    return plan.Plan("test", {slot: info}, (level,))
+
+
+def prune(pack, clip, skip=SKIP, reuse=None, slot="t5xxl"):
+    """Patched: what SkrrApply makes of `clip`."""
+    plan = plan_for(pack, clip, skip, reuse, slot)
+    return pack("nodes.comfy_host.patching").apply_level(clip, plan, plan.levels[0])
 
 
 def encode(clip, text=TEXT):
@@ -86,6 +104,39 @@ def with_lora(clip, lora, strength=STRENGTH):
     import comfy.sd
 
     return comfy.sd.load_lora_for_models(None, clip, lora, 0, strength)[1]
+
+
+def hook(lora, *strengths, strength=STRENGTH):
+    """CreateHookLora, with a keyframe for each of `strengths`, evenly over the sampling steps."""
+    import comfy.hooks
+
+    hooks = comfy.hooks.create_hook_lora(lora, 0, strength)
+    keyframes = comfy.hooks.HookKeyframeGroup()
+    for n, value in enumerate(strengths):
+        keyframes.add(comfy.hooks.HookKeyframe(value, start_percent=n / len(strengths)))
+    if strengths:
+        hooks.set_keyframes_on_hooks(keyframes)
+    return hooks
+
+
+def with_hooks(clip, hooks, schedule=False):
+    """The node SetClipHooks."""
+    from comfy_extras.nodes_hooks import SetClipHooks
+
+    return SetClipHooks().apply_hooks(clip, schedule, True, hooks)[0]
+
+
+def walk(pack, clip, skip=(), reuse=None, slot="t5xxl", text=TEXT):
+    """What the search computes for an assignment: {"sequence": …, "pooled": …}, each if it is read."""
+    encoder = pack("nodes.comfy_host.trees").choose_encoder(clip, slot)
+    pack("nodes.comfy_host.memory").rest(clip.patcher)
+    stack = encoder.adapter.stack(encoder)
+    stack.prepare()
+    rows = clip.tokenize(text)[slot.removeprefix("clip_")]
+    tokens = torch.tensor([[token for token, _ in row] for row in rows])
+    batch = pack("skrr_engine.stack").TokenBatch(tokens, tuple(range(len(rows))), tokens.shape[1], {})
+    run = pack("skrr_engine.execute")
+    return run.encode(stack, run.assign(len(stack.subblocks), skip, reuse), batch)
 
 
 def edit(clip, *loras, strength=STRENGTH, rounded=True):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from . import steps
-from .steps import REUSE, SKIP, by_hand, dense_wanted, encode, make_lora, wanted, with_lora
+from .steps import REUSE, SKIP, by_hand, dense_wanted, encode, hook, make_lora, wanted, with_hooks, with_lora
 from .tiny_models import flux_clip, pixart_clip
 
 ALL = range(12)
@@ -23,26 +23,6 @@ def prune(pack):
 
 
 # --- hooks -------------------------------------------------------------------------------------------------
-
-
-def hook(lora, *strengths, strength=steps.STRENGTH):
-    """CreateHookLora, with a keyframe for each of `strengths`, evenly over the sampling steps."""
-    import comfy.hooks
-
-    hooks = comfy.hooks.create_hook_lora(lora, 0, strength)
-    keyframes = comfy.hooks.HookKeyframeGroup()
-    for n, value in enumerate(strengths):
-        keyframes.add(comfy.hooks.HookKeyframe(value, start_percent=n / len(strengths)))
-    if strengths:
-        hooks.set_keyframes_on_hooks(keyframes)
-    return hooks
-
-
-def with_hooks(clip, hooks, schedule=False):
-    """The node SetClipHooks."""
-    from comfy_extras.nodes_hooks import SetClipHooks
-
-    return SetClipHooks().apply_hooks(clip, schedule, True, hooks)[0]
 
 
 def test_hooks_on_the_pruned_leave_the_dense_alone(prune):

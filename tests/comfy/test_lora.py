@@ -30,10 +30,13 @@ def test_lora_before_apply(prune):
     assert torch.equal(encode(patched.clip), wanted(lora))
 
 
-def test_patches_for_skipped_places_are_dropped_and_named(prune, pack):
+def test_patches_for_skipped_places_are_dropped_and_reported(prune, pack):
     dense = pixart_clip()
-    patched = prune(with_lora(dense, make_lora(dense, ALL)), SKIP, REUSE)
+    styled = with_lora(dense, make_lora(dense, ALL))
+    patched = prune(styled, SKIP, REUSE)
     gone = steps.matrices(dense.cond_stage_model, SKIP)
+    report = pack("nodes.apply").SkrrApply.execute(styled, steps.plan_for(pack, dense, SKIP, REUSE), 0.01).result[1]
+    assert f"{len(gone)} LoRA or merge patches were for removed sub-blocks" in report and min(gone) in report
     assert patched.dropped_patches == tuple(sorted(gone))
     assert set(patched.clip.patcher.patches) == set(steps.matrices(dense.cond_stage_model, set(ALL) - set(SKIP)))
 

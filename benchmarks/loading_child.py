@@ -1,0 +1,191 @@
+"""One measurement of benchmarks/loading.py, in a process of its own: `python loading_child.py '{"what": …}'`.
+
+`what` is "dense", "applied" or "kept" (ways of loading), "tokenizer:<module>:<class>" (what it takes alone), or
+"write" (writes the random CLIP-L that is the default file). Prints one line of JSON last.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import time
+import types
+from pathlib import Path
+
+from loading_meters import PeakAnon, mapped, requested, watch_files  # beside this file
+
+PACK = Path(__file__).resolve().parents[1]
+SLOTS = {("clip", 768): "clip_l", ("clip", 1024): "clip_h", ("clip", 1280): "clip_g"}
+PROMPTS = ("a red fox reading a map", "a lighthouse in the fog")
+
+
+def main() -> None:
+    options = types.SimpleNamespace(**json.loads(sys.argv[1]))
+    options.file = Path(options.file)
+    asked = watch_files()
+    found = measure(options, start_comfyui(options), asked)
+    print("\n" + json.dumps(found))
+
+
+def start_comfyui(options):
+    """Puts ComfyUI and the pack into this process, as main.py would in that mode; the pack's importer."""
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() not in (PACK, PACK / "benchmarks")]
+    sys.path.insert(0, str(Path(os.environ["COMFYUI_PATH"]).expanduser()))
+    sys.argv = ["main.py", *["--cpu"] * options.cpu, *["--disable-dynamic-vram"] * (options.mode == "legacy")]
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    if options.mode != "legacy":
+        control = importlib.import_module("comfy_aimdo.control")
+        control.init()
+    import comfy.model_management as mm
+    import utils.extra_config  # noqa: F401 (before nodes.py hides it)
+
+    if options.mode == "dynamic":
+        switch_dynamic_on(mm, control)
+    elif options.mode == "simulated":
+        simulate_dynamic(mm)
+    spec = importlib.util.spec_from_file_location(
+        "skrr_pack", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
+    )
+    sys.modules["skrr_pack"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["skrr_pack"])
+    return lambda name: importlib.import_module(f"skrr_pack.{name}")
+
+
+def simulate_dynamic(mm) -> None:
+    """Dynamic VRAM without a card: the file is mapped by aimdo itself, as it would be; only the card is the tests'
+    make-believe one. For memory and byte ranges, not for times."""
+    if not sys.platform.startswith(("linux", "win")):
+        raise SystemExit("comfy-aimdo is for Linux and Windows only. Measure --mode legacy.")
+    import comfy.memory_management
+    import torch
+
+    patch = types.SimpleNamespace(setattr=lambda owner, name, value, raising=False: setattr(owner, name, value))
+    helper("dynamic_vram").simulate(patch, 1 << 40)
+    comfy.memory_management.aimdo_enabled = True
+    mm.text_encoder_device = lambda: torch.device("cpu:0")
+
+
+def helper(name: str):
+    """A module of tests/comfy."""
+    tests = types.ModuleType("skrr_tests")
+    tests.__path__ = [str(PACK / "tests" / "comfy")]
+    sys.modules.setdefault("skrr_tests", tests)
+    return importlib.import_module(f"skrr_tests.{name}")
+
+
+def switch_dynamic_on(mm, control) -> None:
+    """What main.py does before it starts the server: aimdo on the card, or an end with a sentence."""
+    device = mm.get_torch_device()
+    if device.type != "cuda":
+        raise SystemExit("Dynamic VRAM needs an NVIDIA GPU; this machine has none. Measure --mode legacy.")
+    several = getattr(control, "init_devices", None)
+    if not (several([device.index]) if several else control.init_device(device.index)):
+        raise SystemExit("comfy-aimdo does not work here. Measure --mode legacy.")
+    import comfy.memory_management
+    import comfy.model_patcher
+
+    comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcherDynamic
+    comfy.memory_management.aimdo_enabled = True
+
+
+def measure(options, pack, asked: list[str]) -> dict:
+    """`options.what`; `asked` is the list of `watch_files`."""
+    if options.what == "write":
+        helper("model_files").write_ordinary_files(options.file)
+        return {}
+    importlib.import_module("comfy.sd")
+    loading = pack("nodes.comfy_host.loading")
+    if options.what.startswith("tokenizer:"):
+        module, name = options.what.split(":")[1:]
+        with PeakAnon() as memory:
+            keep = getattr(importlib.import_module(module), name)(embedding_directory=None, tokenizer_data={})
+        del keep
+        return {"peak_anon": memory.peak}
+    plan = plan_for(pack, options)
+    started = time.perf_counter()
+    with PeakAnon() as memory:
+        clip, windows = load(pack, loading, options, plan)
+        seconds = time.perf_counter() - started
+    header = pack("skrr_engine.header").read_header(options.file)
+    weights = pack("nodes.comfy_host.memory").module_bytes(clip.patcher.model)
+    found = {
+        "weights": weights,
+        "ranges_read": header.data_at + (requested(header, asked) if options.mode == "legacy" else mapped(clip)),
+        "peak_anon": memory.peak,
+        "after_anon": memory.now(),
+        "windows": {**windows, "after": weights} if options.mode == "legacy" else None,
+        "load_seconds": seconds,
+        **run_it(clip, options),
+    }
+    tokenizer = type(clip.tokenizer)
+    return {"figures": found, "where": where(options), "tokenizer": f"{tokenizer.__module__}:{tokenizer.__name__}"}
+
+
+def load(pack, loading, options, plan):
+    """The CLIP, and the committed bytes of its loading on Windows."""
+    kind, level = options.type, plan.levels[0]
+    view = options.file.stat().st_size
+    if options.what == "kept":
+        patched = loading.load_kept([options.file], kind, plan, level)
+        return patched.clip, {"peak": patched.clip_bytes[0] + view}
+    sd = sys.modules["comfy.sd"]
+    clip = sd.load_clip([str(options.file)], clip_type=getattr(sd.CLIPType, kind.upper()))
+    skeleton = sys.modules["comfy.model_management"].module_size(clip.patcher.model)
+    if options.what == "dense":
+        return clip, {"peak": skeleton + view}
+    patched = pack("nodes.comfy_host.patching").apply_level(clip, plan, level)
+    both = skeleton + (0 if patched.shared else patched.clip_bytes[1])
+    return patched.clip, {"peak": max(skeleton + view, both)}
+
+
+def run_it(clip, options) -> dict:
+    """A prompt change after eviction, and the memory on the card."""
+    mm, torch = sys.modules["comfy.model_management"], sys.modules["torch"]
+
+    def vram():
+        if mm.get_torch_device().type != "cuda":
+            return None
+        if options.mode == "legacy":
+            return torch.cuda.memory_allocated()
+        return importlib.import_module("comfy_aimdo.control").get_total_vram_usage()
+
+    if options.mode == "simulated":
+        return {"evicted_seconds": None, "vram": None}
+    clip.encode_from_tokens(clip.tokenize(PROMPTS[0]), return_pooled=True)
+    mm.unload_all_models()
+    mm.soft_empty_cache()
+    before, started = vram(), time.perf_counter()
+    clip.encode_from_tokens(clip.tokenize(PROMPTS[1]), return_pooled=True)
+    evicted = time.perf_counter() - started
+    return {"evicted_seconds": evicted, "vram": None if before is None else vram() - before}
+
+
+def plan_for(pack, options):
+    """A plan of one level for the file's encoder: sub-blocks from the last but one layer down. Which ones are
+    skipped does not matter for these figures."""
+    plans, names = pack("skrr_engine.plan"), pack("skrr_engine.tensor_names")
+    header = pack("skrr_engine.header").read_header(options.file)
+    encoder = names.find_encoders(header.tensors)[0]
+    shape = pack("skrr_engine.infer").infer_architecture(encoder, options.file)
+    t5 = "umt5xxl" if shape.position_bias == "every" else "t5xxl"
+    slot = SLOTS.get((shape.family, shape.width), t5)
+    skip = []
+    while shape.sparsity(skip) < options.sparsity:
+        skip.append(shape.sub_blocks - 3 - len(skip))
+    info = {slot: plans.EncoderInfo(shape)}
+    return plans.Plan("benchmark", info, (plans.make_level(info, {slot: plans.make_cut(skip)}),))
+
+
+def where(options) -> dict:
+    """What the figures were taken on."""
+    mm, torch = sys.modules["comfy.model_management"], sys.modules["torch"]
+    version = importlib.import_module("comfyui_version").__version__
+    device = str(mm.get_torch_device())
+    return {"comfyui": version, "torch": torch.__version__, "device": device, "mode": options.mode}
+
+
+if __name__ == "__main__":
+    main()
