@@ -7,6 +7,7 @@ import inspect
 
 import pytest
 import torch
+from comfy.model_patcher import ModelPatcher
 
 from . import steps
 from .dynamic_vram import simulate, use_plain_patchers, wide_clip, wide_wanted
@@ -20,16 +21,17 @@ def prune(pack):
     return functools.partial(steps.prune, pack)
 
 
-@pytest.fixture(params=["patcher", "list of results"])
+# What newer releases know beside this: an index into a loader's results, and several GPUs.
+INDEX = "force_deepcopy" in inspect.signature(ModelPatcher.clone).parameters
+SEVERAL_GPUS = hasattr(ModelPatcher, "deepclone_multigpu")
+
+
+@pytest.fixture(params=["patcher", "list of results"] if INDEX else ["patcher"])
 def from_file(request, monkeypatch):
     """A dynamic CLIP with the factory that ComfyUI's loaders leave on it: for CLIP files (fn, args), for parts of a
     checkpoint in newer releases (fn, args, index)."""
-    import comfy.model_patcher
-
     simulate(monkeypatch, 1 << 30)
     listed = request.param == "list of results"
-    if listed and "force_deepcopy" not in inspect.signature(comfy.model_patcher.ModelPatcher.clone).parameters:
-        pytest.skip("this ComfyUI knows no index into a loader's results")
 
     def load(seed, disable_dynamic=False):
         with monkeypatch.context() as patch:
@@ -98,9 +100,7 @@ def test_hooks_set_before_apply(prune, from_file):
     assert torch.equal(encode(prune(hooked, SKIP, REUSE).clip), wide_wanted(lora))
 
 
-def test_the_clone_for_another_gpu(prune, from_file):
-    if not hasattr(from_file.patcher, "deepclone_multigpu"):
-        pytest.skip("this ComfyUI knows one GPU only")
+def check_the_clone_for_another_gpu(prune, from_file):
     pruned = prune(from_file, SKIP, REUSE).clip
     elsewhere = copy.copy(pruned)
     elsewhere.patcher = pruned.patcher.deepclone_multigpu()
@@ -109,3 +109,7 @@ def test_the_clone_for_another_gpu(prune, from_file):
     assert set(elsewhere.patcher.model.state_dict()) == set(pruned.patcher.model.state_dict())
     assert torch.equal(encode(elsewhere), wide_wanted())
     assert torch.equal(encode(pruned), wide_wanted())
+
+
+if SEVERAL_GPUS:
+    test_the_clone_for_another_gpu = check_the_clone_for_another_gpu
