@@ -61,7 +61,7 @@ def _presets(args) -> None:
 
 
 def _demo(args) -> None:
-    from .demo import demo
+    from .demo.command import demo
 
     demo(args.out)
 
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     presets = commands.add_parser("presets", help="list the published plans")
     presets.set_defaults(run=_presets)
 
-    demo = commands.add_parser("demo", help="everything once, on a small random encoder, in under a minute")
+    demo = commands.add_parser("demo", help="the paper's whole way on a small trained pipeline, with pictures")
     demo.add_argument("--out", default="skrr-demo", metavar="DIR", help="where its files go (default ./skrr-demo)")
     demo.set_defaults(run=_demo)
     return parser
@@ -123,6 +123,9 @@ def _add_search(search: argparse.ArgumentParser) -> None:
     add("--sparsity", type=float, metavar="S", help="search until this share is gone (default 0.4, that is 40 %%)")
     add("--saved-gb", type=float, metavar="X", help="search until X GB of the encoder's file are saved")
     add("--beam", type=int, default=3, metavar="K", help="sets kept a level (default 3, as published)")
+    add("--mode", choices=("fast", "exact"), default="fast", help="fast (default): as good for a twentieth of the work")
+    add("--minutes", type=float, default=0.0, metavar="M", help="the best plan found in M minutes (default: no limit)")
+    add("--seed", type=int, default=0, metavar="N", help="order of the prompts in the fast mode (default 0)")
     add("--null-weight", type=float, default=1.0, metavar="W", help="weight of the empty prompt (default 1; 0: none)")
     add("--no-reuse", dest="reuse", action="store_false", help="only skip")
     add("--refine", metavar="PLAN", help="only find re-use, for the level of this plan or preset that fits --sparsity")

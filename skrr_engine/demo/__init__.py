@@ -1,0 +1,1 @@
+"""A complete text-to-image pipeline, small enough to ship: its world, its judge, its weights, and the demo."""
