@@ -6,8 +6,8 @@ dense. Without --file the file is a CLIP-L of real shape with random weights. Al
 
     ranges_read   byte ranges asked of the file, header included (dynamic: what the weights are mapped to)
     peak_anon     highest anonymous memory (Linux) above the start; net of the tokenizer: peak_net
-    windows       committed bytes by formula: Windows commits what is allocated, touched or not, and the whole view
-                  of a file mapped for copy on write, as safetensors maps it; peak = dense skeleton + view (legacy mode)
+    peak_committed  highest committed memory: what Windows would have to grant, touched or not (Linux counts it as a
+                  process's data: allocations, and the whole view of a file mapped for copy on write); committed_net
     evicted       a prompt after the encoder was evicted (unload_all_models), encoded
     vram          gained by loading it: torch.cuda.memory_allocated in legacy mode, aimdo's own counter in dynamic mode
 
@@ -50,9 +50,9 @@ def compare(options) -> dict:
     fixed = median([call(options, f"tokenizer:{tokenizer}") for _ in range(options.repeats)])
     found = {way: median([result["figures"] for result in results]) for way, results in runs.items()}
     for figures in found.values():
-        if figures["peak_anon"] is not None:
-            figures["peak_net"] = figures["peak_anon"] - fixed["peak_anon"]
-            figures["peak_net_over_weights"] = figures["peak_net"] / figures["weights"]
+        for peak, net in (("peak_anon", "peak_net"), ("peak_committed", "committed_net")):
+            figures[net] = None if figures[peak] is None else figures[peak] - fixed[peak]
+            figures[f"{net}_over_kept"] = over(figures[net], found["kept"]["weights"])
         figures["ranges_over_weights"] = over(figures["ranges_read"], figures["weights"])
         figures["over_dense"] = {
             name: over(value, found["dense"][name])
@@ -60,7 +60,7 @@ def compare(options) -> dict:
             if not isinstance(value, dict) and "over" not in name
         }
     return {**where, "file": options.file.name, "file_bytes": options.file.stat().st_size, "type": options.type,
-            "repeats": options.repeats, "tokenizer": fixed["peak_anon"], **found}  # fmt: skip
+            "repeats": options.repeats, "tokenizer": fixed, **found}  # fmt: skip
 
 
 def over(value, whole):

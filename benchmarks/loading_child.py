@@ -13,7 +13,7 @@ import time
 import types
 from pathlib import Path
 
-from loading_meters import PeakAnon, mapped, requested, watch_files  # beside this file
+from loading_meters import PeakMemory, mapped, requested, watch_files, watch_reader  # beside this file
 
 PACK = Path(__file__).resolve().parents[1]
 SLOTS = {("clip", 768): "clip_l", ("clip", 1024): "clip_h", ("clip", 1280): "clip_g"}
@@ -100,23 +100,25 @@ def measure(options, pack, asked: list[str]) -> dict:
     loading = pack("nodes.comfy_host.loading")
     if options.what.startswith("tokenizer:"):
         module, name = options.what.split(":")[1:]
-        with PeakAnon() as memory:
+        with PeakMemory() as memory:
             keep = getattr(importlib.import_module(module), name)(embedding_directory=None, tokenizer_data={})
         del keep
-        return {"peak_anon": memory.peak}
+        return {"peak_anon": memory.anon, "peak_committed": memory.committed}
+    watch_reader(pack("skrr_engine.tensor_reading").TensorReader, asked)
     plan = plan_for(pack, options)
     started = time.perf_counter()
-    with PeakAnon() as memory:
-        clip, windows = load(pack, loading, options, plan)
+    with PeakMemory() as memory:
+        clip = load(pack, loading, options, plan)
         seconds = time.perf_counter() - started
     header = pack("skrr_engine.header").read_header(options.file)
     weights = pack("nodes.comfy_host.memory").module_bytes(clip.patcher.model)
     found = {
         "weights": weights,
         "ranges_read": header.data_at + (requested(header, asked) if options.mode == "legacy" else mapped(clip)),
-        "peak_anon": memory.peak,
-        "after_anon": memory.now(),
-        "windows": {**windows, "after": weights} if options.mode == "legacy" else None,
+        "peak_anon": memory.anon,
+        "after_anon": memory.now()[0],
+        "peak_committed": memory.committed,
+        "after_committed": memory.now()[1],
         "load_seconds": seconds,
         **run_it(clip, options),
     }
@@ -125,20 +127,13 @@ def measure(options, pack, asked: list[str]) -> dict:
 
 
 def load(pack, loading, options, plan):
-    """The CLIP, and the committed bytes of its loading on Windows."""
+    """The CLIP."""
     kind, level = options.type, plan.levels[0]
-    view = options.file.stat().st_size
     if options.what == "kept":
-        patched = loading.load_kept([options.file], kind, plan, level)
-        return patched.clip, {"peak": patched.clip_bytes[0] + view}
+        return loading.load_kept([options.file], kind, plan, level).clip
     sd = sys.modules["comfy.sd"]
     clip = sd.load_clip([str(options.file)], clip_type=getattr(sd.CLIPType, kind.upper()))
-    skeleton = sys.modules["comfy.model_management"].module_size(clip.patcher.model)
-    if options.what == "dense":
-        return clip, {"peak": skeleton + view}
-    patched = pack("nodes.comfy_host.patching").apply_level(clip, plan, level)
-    both = skeleton + (0 if patched.shared else patched.clip_bytes[1])
-    return patched.clip, {"peak": max(skeleton + view, both)}
+    return clip if options.what == "dense" else pack("nodes.comfy_host.patching").apply_level(clip, plan, level).clip
 
 
 def run_it(clip, options) -> dict:

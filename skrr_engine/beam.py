@@ -1,14 +1,18 @@
-"""The Skip search: Algorithm 1 with shared prefixes (`sweep`), level by level so that it can stop and resume."""
+"""The Skip search: Algorithm 1, level by level so that it can stop and resume."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .discrepancy import Discrepancy
+from .exact import choose_exactly
 from .execute import assign
-from .objective import Objective
-from .reference import rank_key
-from .sweep import measure_many
+from .objective import Objective, Tally
+from .run import Run
 
-__all__ = ["Candidate", "next_level"]
+__all__ = ["Candidate", "Choose", "next_level"]
+
+# How the best of a level are told: the run, all candidates, how many to keep (None: all) -> those, best first.
+Choose = Callable[[Run, Sequence[Tally], int | None], list[Tally]]
 
 
 @dataclass(frozen=True)
@@ -19,18 +23,27 @@ class Candidate:
     discrepancy: Discrepancy
 
 
-def next_level(objective: Objective, beams: list[Candidate], beam: int | None) -> list[Candidate]:
+def next_level(
+    run: Run, beams: list[Candidate], beam: int | None, choose: Choose = choose_exactly
+) -> list[Candidate]:
     """The best `beam` sets (None: all) that are one sub-block larger than those of `beams`, best first.
 
-    `beams` empty means the dense encoder. Each set is measured once, however many beams lead to it.
+    `beams` empty means the dense encoder. Each set is measured once, however many beams lead to it; the best one is
+    measured whole, the others as far as `choose` needs to tell them apart.
     """
-    count = len(objective.stack.subblocks)
+    count = len(run.objective.stack.subblocks)
     orders: dict[frozenset, tuple[int, ...]] = {}
     for parent in [candidate.order for candidate in beams] or [()]:
         for i in range(count):
             if i not in parent:
                 orders.setdefault(frozenset((*parent, i)), (*parent, i))
-    found = measure_many(objective, [assign(count, order) for order in orders.values()])
-    candidates = [Candidate(order, found[assign(count, order)]) for order in orders.values()]
-    candidates.sort(key=lambda c: rank_key(objective, c.order, c.discrepancy))
-    return candidates[:beam]
+    # Of equal ones `choose` takes the first listed: fewer bytes kept, then the lexicographically first set.
+    listed = sorted(orders.values(), key=lambda order: (-_removed(run.objective, order), sorted(order)))
+    found = {assign(count, order): order for order in listed}
+    best = choose(run, [Tally(run.objective, assignment) for assignment in found], beam)
+    run.measure(best[:1], run.order, len(best))
+    return [Candidate(found[tally.assignment], run.found(tally)) for tally in best]
+
+
+def _removed(objective: Objective, order: tuple[int, ...]) -> int:
+    return sum(objective.stack.subblocks[i].bytes for i in order)

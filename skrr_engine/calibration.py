@@ -1,22 +1,30 @@
 """Calibration: prompts, and the token batches over which the discrepancy is taken."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
 from .digest import digest_json, digest_tensors
 from .errors import SkrrError
 from .precision import SUM
+from .prompt_files import builtin_prompts, clean_prompts, read_prompts
 from .stack import TokenBatch
 
-__all__ = ["Calibration", "Row", "builtin_prompts", "clean_prompts", "make_calibration", "read_prompts"]
+__all__ = [
+    "Calibration",
+    "Row",
+    "builtin_prompts",
+    "check_tokens",
+    "clean_prompts",
+    "make_calibration",
+    "read_prompts",
+]
 
-MAX_PROMPT = 20_000
-MAX_FILE = 32 * 1024 * 1024
 # Rows times tokens of one batch: bounds the activations of a pass (64 MiB a stream at T5-XXL's width).
 BATCH_TOKENS = 4096
+# Of one prompt. Denoisers read a few hundred; an attention over 10,000 would take more memory than the encoder.
+MAX_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -44,43 +52,23 @@ class Calibration:
         return sum(len(batch.row_ids) for batch in self.batches)
 
 
-def clean_prompts(texts: Sequence[str], limit: int | None = None) -> tuple[str, ...]:
-    """The distinct non-empty prompts in order, at most `limit` of them, evenly spread over the list so that a
-    file sorted by subject or length is not cut off at its head. Raises SkrrError when none is left."""
-    found = tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
-    if not found:
-        raise SkrrError("There are no calibration prompts: every line is empty. Give at least one prompt.")
-    for number, text in enumerate(found, 1):
-        if len(text) > MAX_PROMPT:
+def check_tokens(counts: Iterable[int]) -> None:
+    """Raises SkrrError if a prompt has more than MAX_TOKENS; `counts` are the tokens of every prompt, in order."""
+    for number, count in enumerate(counts, 1):
+        if count > MAX_TOKENS:
             raise SkrrError(
-                f"Calibration prompt {number} has {len(text)} characters; at most {MAX_PROMPT} make sense. "
-                "Put one prompt on a line."
+                f"Calibration prompt {number} has {count} tokens; at most {MAX_TOKENS} make sense. Is it several "
+                "prompts, or a whole document? Put one prompt on a line."
             )
-    if limit is not None and len(found) > limit:
-        found = tuple(found[n * len(found) // limit] for n in range(limit))
-    return found
-
-
-def read_prompts(path: str | Path) -> list[str]:
-    """The lines of a UTF-8 text file, one prompt each."""
-    path = Path(path)
-    if path.stat().st_size > MAX_FILE:
-        raise SkrrError(f"{path.name} has {path.stat().st_size} bytes; a prompt file has at most {MAX_FILE}.")
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise SkrrError(
-            f"{path.name} is not UTF-8 text (byte {error.start}). Save it as UTF-8 and choose it again."
-        ) from None
-
-
-def builtin_prompts() -> list[str]:
-    """The pack's own small set: 64 prompts, varied in subject, style and length."""
-    return read_prompts(Path(__file__).parent / "prompts" / "builtin.txt")
 
 
 def make_calibration(prompts: Sequence[str], rows: Sequence[Row], null_rows: Sequence[Row]) -> Calibration:
-    """Packs rows of equal length into batches (so no padding is ever added) of at most BATCH_TOKENS tokens."""
+    """Packs rows of equal length into batches (so no padding is ever added) of at most BATCH_TOKENS tokens. Raises
+    SkrrError if the rows of one prompt have more than MAX_TOKENS."""
+    counts = [0] * len(prompts)
+    for row in rows:
+        counts[row.prompt] += len(row.tokens)
+    check_tokens(counts)
     everything = [
         [row.tokens, row.prompt, sorted(row.weights.items()), digest_tensors(sorted(row.companions.items()))]
         for row in (*rows, *null_rows)

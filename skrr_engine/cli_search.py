@@ -4,6 +4,8 @@ import functools
 import sys
 from pathlib import Path
 
+import torch
+
 from . import calibration
 from .checkpoint import write_atomically
 from .errors import SkrrError
@@ -62,6 +64,9 @@ def _prepare(args, encoder: OpenEncoder, out: Path) -> tuple[Objective, Settings
         beam=args.beam,
         reuse=args.reuse,
         name=out.stem[:200],
+        mode=args.mode,
+        minutes=args.minutes,
+        seed=args.seed,
     )
     record = {
         "denoiser": {"projection": projection.name},
@@ -72,9 +77,12 @@ def _prepare(args, encoder: OpenEncoder, out: Path) -> tuple[Objective, Settings
             "min_length": args.min_length,
             "digest": rows.identity[:16],
         },
-        "search": {"beam": args.beam, "null_weight": args.null_weight, "reuse": args.reuse},
+        "search": settings.record(args.null_weight),
     }
-    return Objective(encoder.stack, rows, projection, args.null_weight), settings, record
+    objective = Objective(encoder.stack, rows, projection, args.null_weight, device=args.device.partition(":")[0])
+    if args.device.startswith("cuda"):
+        objective.room = lambda: torch.cuda.mem_get_info(args.device)[0] // 2
+    return objective, settings, record
 
 
 def _projection(args, shape) -> Projection:

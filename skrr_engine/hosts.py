@@ -93,9 +93,11 @@ def open_encoder(
 
 
 def _check_device(device: str) -> None:
-    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not usable.get(device.partition(":")[0]):
-        names = ", ".join(name for name, here in usable.items() if here)
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    kind, colon, number = device.partition(":")
+    known = range(counts.get(kind, 0))
+    if not known or (colon and number not in map(str, known)):
+        names = ", ".join(f"{name}:{n}" if count > 1 else name for name, count in counts.items() for n in range(count))
         raise SkrrError(f"There is no device {device!r} for this PyTorch; it has {names}. Choose one with --device.")
 
 

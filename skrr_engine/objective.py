@@ -1,6 +1,8 @@
 """What a search minimises: the discrepancy of an assignment over the calibration prompts and the null prompt."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -10,17 +12,36 @@ from .discrepancy import Discrepancy, cosine_terms, square_norms, squared_terms
 from .errors import SkrrError
 from .events import Report, silent
 from .execute import Assignment, encode
+from .portions import Portion, null_portions, portions_of
 from .precision import SUM
 from .projection import Projection
 from .stack import Outputs, TextStack, TokenBatch
 
-__all__ = ["Objective", "Tally"]
+__all__ = ["Objective", "Tally", "Terms"]
+
+# What the streams of a sweep may take where the host says nothing.
+ROOM = 1 << 30
+# Tokens of one sub-block call. On a CPU more makes nothing faster, and a cancel waits for the call; a GPU needs more.
+CALL_TOKENS = 512
+GPU_CALL_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Each row's part of its prompt's errors: (rows,) float64 on the CPU, or (copies, rows). `norms` are the mean
+    squared norms of the features, pruned and dense; only of the null prompt, else None."""
+
+    squared: torch.Tensor
+    cosine: torch.Tensor
+    norms: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 class Objective:
     """Holds the dense features and measures assignments against them.
 
-    `applications` counts sub-block x token applications, the work that everything else is a constant of.
+    `applications` counts sub-block x token applications, the work that everything else is a constant of; the dense
+    pass counts too. `room()` says how many bytes the streams of a sweep may take; it is asked when the encoder is
+    where it runs, which is a `device` of that type.
     """
 
     def __init__(
@@ -30,13 +51,18 @@ class Objective:
         projection: Projection,
         null_weight: float = 1.0,
         report: Report = silent,
+        room: Callable[[], int] = lambda: ROOM,
+        device: str = "cpu",
     ):
         if not (math.isfinite(null_weight) and null_weight >= 0):
             raise SkrrError(f"The null weight is {null_weight}; expected a number from 0 up (1 as published).")
         self.stack, self.calibration, self.projection = stack, calibration, projection
-        self.null_weight, self.report = null_weight, report
+        self.null_weight, self.report, self.room = null_weight, report, room
         self.applications = 0
-        self._dense: dict[int, tuple] = {}
+        self.call_tokens = CALL_TOKENS if device == "cpu" else GPU_CALL_TOKENS
+        self.shrunk = 1  # by how much memory that ran out has divided the room
+        self._dense: dict[tuple[bool, int], dict[str, torch.Tensor]] = {}
+        self._ready = False
 
     @property
     def dense_assignment(self) -> Assignment:
@@ -44,9 +70,24 @@ class Objective:
         return tuple(range(len(self.stack.subblocks)))
 
     @property
+    def portions(self) -> list[Portion]:
+        """All rows in measuring order: the null prompt first (it is short, and the harshest judge)."""
+        return self.null + portions_of(self.calibration, range(self.calibration.rows))
+
+    @property
+    def null(self) -> list[Portion]:
+        """The null prompt, nothing where it has no weight."""
+        return null_portions(self.calibration) if self.null_weight else []
+
+    @property
     def batches(self) -> tuple[TokenBatch, ...]:
-        """All batches in measuring order: the null prompt first (it is short, and the harshest judge)."""
-        return (self.calibration.null if self.null_weight else ()) + self.calibration.batches
+        """The batches of all portions."""
+        return tuple(portion.batch for portion in self.portions)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one evaluation: all rows and the null prompt."""
+        return sum(portion.tokens for portion in self.portions)
 
     @property
     def identity(self) -> str:
@@ -58,25 +99,48 @@ class Objective:
     def measure(self, assignment: Assignment) -> Discrepancy:
         """The discrepancy of one assignment, measured alone: the slow, obvious way, and the oracle of `sweep`."""
         tally = Tally(self)
-        for batch in self.batches:
-            self.applications += len(batch.row_ids) * batch.length * sum(s is not None for s in assignment)
-            tally.add(batch, encode(self.stack, assignment, batch, self.report))
+        for portion in self.portions:
+            self.applications += portion.tokens * sum(source is not None for source in assignment)
+            outputs = encode(self.stack, assignment, portion.batch, self.report)
+            tally.note(portion, self.terms(portion, outputs))
         return tally.total()
 
     def prepare(self) -> None:
-        """Brings the encoder where it runs and computes the dense features, once."""
-        if self._dense:
-            return
-        self.stack.prepare()
-        for batch in self.batches:
-            outputs = encode(self.stack, self.dense_assignment, batch, self.report)
-            features = {name: value.cpu() for name, value in self.features(outputs, batch).items()}
-            self._dense[id(batch)] = (features, self.weights(batch))
+        """Brings the encoder where it runs, once."""
+        if not self._ready:
+            self.stack.prepare()
+            self._ready = True
 
-    def dense(self, batch: TokenBatch) -> tuple[dict, dict]:
-        """The dense features of `batch`, on the CPU, and the weights of their positions."""
-        self.prepare()
-        return self._dense[id(batch)]
+    def portion(self, batch: TokenBatch) -> Portion:
+        """One of the calibration's own batches as a portion."""
+        # `is`, not `==`: comparing batches would compare their tensors.
+        return Portion(batch, any(batch is null for null in self.calibration.null))
+
+    def dense(self, portion: Portion | TokenBatch) -> tuple[dict, dict]:
+        """The dense features of `portion`, on the CPU, and the weights of their positions. Computed when first
+        asked for, then kept."""
+        if isinstance(portion, TokenBatch):
+            portion = self.portion(portion)
+        keys = [(portion.null, row) for row in portion.batch.row_ids]
+        missing = [place for place, key in enumerate(keys) if key not in self._dense]
+        if missing:
+            self.prepare()
+            part = portion if len(missing) == portion.rows else portion.take(missing)
+            self.applications += part.tokens * len(self.stack.subblocks)
+            outputs = encode(self.stack, self.dense_assignment, part.batch, self.report)
+            features = {name: value.cpu() for name, value in self.features(outputs, part.batch).items()}
+            for at, place in enumerate(missing):
+                self._dense[keys[place]] = {name: value[at] for name, value in features.items()}
+        rows = [self._dense[key] for key in keys]
+        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}, self.weights(portion.batch)
+
+    def terms(self, portion: Portion, outputs: Outputs) -> Terms:
+        """The errors of one assignment from the encoder's outputs for `portion`."""
+        dense, weights = self.dense(portion)
+        pruned = self.features(outputs, portion.batch)
+        squared, cosine = squared_terms(dense, pruned, weights), cosine_terms(dense, pruned, weights)
+        norms = (square_norms(pruned, weights), square_norms(dense, weights)) if portion.null else None
+        return Terms(squared, cosine, norms)
 
     def features(self, outputs: Outputs, batch: TokenBatch) -> dict[str, torch.Tensor]:
         """`outputs` behind the projection."""
@@ -88,40 +152,46 @@ class Objective:
 
 
 class Tally:
-    """Sums one assignment's terms. Rows may arrive in any order; they are summed in calibration order."""
+    """What one assignment's errors are so far, row by row. Rows may arrive in any order, and not all of them need
+    to; sums are taken in calibration order."""
 
-    def __init__(self, objective: Objective):
-        self.objective = objective
-        objective.prepare()
+    def __init__(self, objective: Objective, assignment: Assignment | None = None):
+        """`assignment` is remembered for whoever measures it."""
+        self.objective, self.assignment = objective, assignment
         rows = objective.calibration.rows
-        self.squared, self.cosine = torch.zeros(rows, dtype=SUM), torch.zeros(rows, dtype=SUM)
+        self.squared = torch.full((rows,), math.nan, dtype=SUM)
+        self.cosine = self.squared.clone()
         self.null = self.null_pruned = self.null_dense = 0.0
+        self.null_seen = not objective.null_weight
+        self.seen = torch.zeros(rows, dtype=torch.bool)
 
     def add(self, batch: TokenBatch, outputs: Outputs) -> None:
-        """Takes the encoder's outputs for one batch."""
-        dense, weights = self.objective.dense(batch)
-        pruned = self.objective.features(outputs, batch)
-        squared = squared_terms(dense, pruned, weights)
-        # `is`, not `==`: comparing batches would compare their tensors.
-        if any(batch is null for null in self.objective.calibration.null):
-            self.null += squared.sum().item()
-            self.null_pruned += square_norms(pruned, weights).sum().item()
-            self.null_dense += square_norms(dense, weights).sum().item()
-        else:
-            rows = list(batch.row_ids)
-            self.squared[rows] = squared
-            self.cosine[rows] = cosine_terms(dense, pruned, weights)
+        """Takes the encoder's outputs for one of the calibration's own batches."""
+        portion = self.objective.portion(batch)
+        self.note(portion, self.objective.terms(portion, outputs))
 
-    def total(self) -> Discrepancy:
-        """The discrepancy over everything added."""
-        prompts = len(self.objective.calibration.prompts)
+    def note(self, portion: Portion, terms: Terms) -> None:
+        """Takes the errors on the rows of `portion`; the null prompt's portions once each."""
+        if portion.null:
+            pruned, dense = terms.norms
+            self.null += terms.squared.sum().item()
+            self.null_pruned += pruned.sum().item()
+            self.null_dense += dense.sum().item()
+            self.null_seen = True
+        else:
+            rows = list(portion.batch.row_ids)
+            self.squared[rows], self.cosine[rows], self.seen[rows] = terms.squared, terms.cosine, True
+
+    def total(self, prompts: float | None = None) -> Discrepancy:
+        """The discrepancy over everything added, which is `prompts` prompts (None: all)."""
+        prompts = len(self.objective.calibration.prompts) if prompts is None else prompts
         ratio = math.sqrt(self.null_pruned / self.null_dense) if self.null_dense else 1.0
         found = Discrepancy(
-            conditional=self.squared.sum().item() / prompts,
+            conditional=self.squared[self.seen].sum().item() / prompts,
             null=self.null,
             null_weight=self.objective.null_weight,
             # 1 - cos of nearly equal vectors can round below zero.
-            cosine=max(0.0, self.cosine.sum().item() / prompts),
+            cosine=max(0.0, self.cosine[self.seen].sum().item() / prompts),
             null_norm=ratio,
         )
         if not math.isfinite(found.value):

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
 from .errors import SkrrError
 from .header import Header, read_header
 from .precision import STREAM
 from .projection import Projection, linear_chain
+from .tensor_reading import TensorReader
 
-__all__ = ["open_projection"]
+__all__ = ["check_plain", "open_projection"]
 
 # The layers over the text embedding of known models, in the order in which the model runs them.
 KNOWN = (
@@ -65,9 +65,8 @@ def _recognise(header: Header) -> tuple[str, list[tuple[str, str | None]]]:
     )
 
 
-def _read(header: Header, name: str) -> torch.Tensor:
-    if name not in header.tensors:
-        raise SkrrError(f"{header.path.name} has no tensor {name!r}. Check the name; it must be complete.")
+def check_plain(header: Header, name: str) -> None:
+    """Raises SkrrError when the tensor `name` is not stored as plain floating-point numbers."""
     dtype = header.tensors[name].dtype
     module = name.rpartition(".")[0]
     if dtype not in FLOATS or any(f"{module}.{companion}" in header.tensors for companion in COMPANIONS):
@@ -75,5 +74,11 @@ def _read(header: Header, name: str) -> torch.Tensor:
             f"{header.path.name} stores {name} quantised ({dtype} with a scale of its own, or packed); a projection "
             "is read from F32, F16, BF16 or plain F8. Choose an unquantised file of the denoiser."
         )
-    with safe_open(header.path, framework="pt") as file:
-        return file.get_tensor(name).to(STREAM)
+
+
+def _read(header: Header, name: str) -> torch.Tensor:
+    if name not in header.tensors:
+        raise SkrrError(f"{header.path.name} has no tensor {name!r}. Check the name; it must be complete.")
+    check_plain(header, name)
+    with TensorReader(header) as file:
+        return file.read(name, STREAM)

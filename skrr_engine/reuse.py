@@ -1,32 +1,40 @@
-"""The Re-use phase: Algorithm 2, both neighbours of a place in one sweep. 2 measurements a place at most."""
+"""The Re-use phase: Algorithm 2, both neighbours of a place against going without in one choice."""
 
+from .beam import Choose
 from .discrepancy import Discrepancy
+from .exact import choose_exactly
 from .execute import assign
-from .objective import Objective
+from .objective import Objective, Tally
 from .reference import neighbours
-from .sweep import measure_many
+from .run import Run
 
-__all__ = ["find_reuse"]
+__all__ = ["find_reuse", "reuse_for"]
+
+
+def reuse_for(
+    run: Run, order: tuple[int, ...], choose: Choose = choose_exactly
+) -> tuple[dict[int, int], Discrepancy]:
+    """place -> source for the skipped sub-blocks `order`, and the discrepancy with them, measured whole.
+
+    Places are taken in the order given (the order of removal). Decisions as in `reference.algorithm_2`, to which tests
+    hold this: of equal ones no re-use goes before the left neighbour, and left before right.
+    """
+    count = len(run.objective.stack.subblocks)
+    reuse: dict[int, int] = {}
+    current = Tally(run.objective, assign(count, order))
+    for place in order:
+        near = neighbours(place, set(order), count)
+        trials = [Tally(run.objective, assign(count, order, {**reuse, place: source})) for source in near]
+        (best,) = choose(run, [current, *trials], 1)
+        if best is not current:
+            reuse[place], current = near[trials.index(best)], best
+    run.measure_null([current])
+    run.measure([current], run.order)
+    return reuse, run.found(current)
 
 
 def find_reuse(
     objective: Objective, order: tuple[int, ...], skipped: Discrepancy | None = None
 ) -> tuple[dict[int, int], Discrepancy]:
-    """place -> source for the skipped sub-blocks `order`, and the discrepancy with them.
-
-    Places are taken in the order given (the order of removal). `skipped` is the discrepancy without re-use if
-    it is known already. Decisions as in `reference.algorithm_2`, to which tests hold this.
-    """
-    count = len(objective.stack.subblocks)
-    if skipped is None:
-        (skipped,) = measure_many(objective, [assign(count, order)]).values()
-    reuse: dict[int, int] = {}
-    current = skipped
-    for place in order:
-        near = neighbours(place, set(order), count)
-        trials = {source: assign(count, order, {**reuse, place: source}) for source in near}
-        found = measure_many(objective, trials.values())
-        best = min(trials, key=lambda source: found[trials[source]].value, default=None)
-        if best is not None and found[trials[best]].value < current.value:
-            reuse[place], current = best, found[trials[best]]
-    return reuse, current
+    """`reuse_for`, exactly, on an objective alone. `skipped`, the discrepancy without re-use, is measured anew."""
+    return reuse_for(Run(objective), order)

@@ -1,36 +1,36 @@
 """From an objective to a plan: Skip level by level, Re-use for every level, stoppable and resumable."""
 
-import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from .beam import Candidate, next_level
 from .checkpoint import Checkpoint
+from .curve import prompts_in_time
 from .digest import digest_json
 from .discrepancy import Discrepancy
 from .errors import PlanError, SkrrError
-from .events import LevelDone, Phase
+from .events import Beam, Event, LevelDone, Phase, Report
+from .exact import choose_exactly
 from .execute import assign
+from .forecast import Forecast
 from .objective import Objective
 from .plan import EncoderInfo, Level, Plan, make_cut, make_level
-from .reuse import find_reuse
+from .racing import choose_by_racing
+from .reuse import reuse_for
+from .run import Run
+from .settings import Settings
 from .sweep import measure_many
 
 __all__ = ["Settings", "find_plan", "refine_plan"]
 
+CHOOSERS = {"exact": choose_exactly, "fast": choose_by_racing}
+# Part of the time that is planned for: a forecast can be too low.
+PLANNED = 0.9
 
-@dataclass(frozen=True)
-class Settings:
-    """What to search for. The search stops at the first level whose best set reaches both `sparsity` (0 to 1)
-    and `bytes_saved` (of this encoder's storage). `beam` None keeps every set of a level."""
 
-    slot: str
-    sparsity: float = 0.4
-    bytes_saved: int = 0
-    beam: int | None = 3
-    reuse: bool = True
-    name: str = "my plan"
+class TimeUp(Exception):
+    """The minutes are over."""
 
 
 def find_plan(
@@ -45,111 +45,181 @@ def find_plan(
     `checkpoint_path` is a file, or a folder in which the file is named by the search's fingerprint; None keeps
     nothing. `record` holds the plan's `denoiser`, `calibration` and `search` records. When the job is cancelled (the
     objective's report raises) or fails, what was found so far goes to `on_partial` before the exception goes on.
+    When `settings.minutes` are over, what was found by then is the plan, with a note.
     """
-    _check_target(objective, settings)
-    fingerprint = digest_json([objective.identity, settings.beam, "skip-2"])
-    state = Checkpoint(checkpoint_path, fingerprint)
+    settings.check(objective.stack)
+    job = _Search(objective, settings, checkpoint_path)
     finished = False
     try:
-        rungs = _skip(objective, settings, state)
-        if settings.reuse:
-            _reuse(objective, rungs, state)
+        job.go()
         finished = True
     finally:
-        if not finished and state.levels:
-            partial = [_candidate(beams[0]) for beams in state.levels]
-            on_partial(_plan(objective, settings, partial, state, record, f"{settings.name} (partial)"))
-    return _plan(objective, settings, rungs, state, record, settings.name)
+        if not finished and job.state.levels:
+            on_partial(job.plan(record, f"{settings.name} (partial)"))
+    return job.plan(record, settings.name)
 
 
-def _check_target(objective: Objective, settings: Settings) -> None:
-    """Raises SkrrError saying the most that can be had, before any work is done."""
-    architecture, blocks = objective.stack.architecture, objective.stack.subblocks
-    if settings.beam is not None and settings.beam < 1:
-        raise SkrrError(f"The beam size is {settings.beam}; expected 1 or more (3 as published).")
-    if not (math.isfinite(settings.sparsity) and settings.sparsity >= 0 and settings.bytes_saved >= 0):
-        raise SkrrError(f"The target is {settings.sparsity} and {settings.bytes_saved} bytes; expected 0 or more.")
-    most = architecture.sparsity(range(len(blocks)))
-    if settings.sparsity > most:
-        raise SkrrError(
-            f"A sparsity of {100 * settings.sparsity:.2f} % cannot be reached: with every sub-block skipped it is "
-            f"{100 * most:.2f} %, the rest is embedding and final norm. Ask for less."
-        )
-    most_bytes = sum(block.bytes for block in blocks)
-    if settings.bytes_saved > most_bytes:
-        raise SkrrError(
-            f"{settings.bytes_saved / 1e9:.3f} GB cannot be saved: all sub-blocks of this encoder together take "
-            f"{most_bytes / 1e9:.3f} GB. Ask for less."
-        )
-    if settings.sparsity == 0 and settings.bytes_saved == 0:
-        raise SkrrError("The target is 0; give a sparsity or a number of bytes to reach.")
+def _fingerprint(objective: Objective, settings: Settings) -> str:
+    """Of all that a search depends on. The target is not in it: a longer search goes on from a shorter one. Only with
+    a limit of time does it decide how many prompts are used."""
+    timed = [settings.minutes, settings.sparsity, settings.bytes_saved, settings.reuse] if settings.minutes else []
+    seed = settings.seed if settings.mode == "fast" or timed else 0
+    return digest_json([objective.identity, settings.beam, settings.mode, seed, timed, "skip-3"])
 
 
-def _reached(objective: Objective, settings: Settings, order) -> bool:
-    saved = sum(objective.stack.subblocks[i].bytes for i in order)
-    return objective.stack.architecture.sparsity(order) >= settings.sparsity and saved >= settings.bytes_saved
+class _Search:
+    """One call of `find_plan`: what is on disk, and the rest of the way."""
+
+    def __init__(self, objective: Objective, settings: Settings, checkpoint_path: str | Path | None):
+        self.objective, self.settings, self.stack = objective, settings, objective.stack
+        self.state = Checkpoint(checkpoint_path, _fingerprint(objective, settings))
+        self.run = Run(objective, self.state, settings.seed)
+        self.choose = CHOOSERS[settings.mode]
+        self.forecast = Forecast(self.run, settings.beam, settings.mode == "fast")
+        self.run.time_left = self.forecast.seconds_left
+        self.deadline = time.monotonic() + 60 * settings.minutes if settings.minutes else None
+
+    def go(self) -> None:
+        """Everything that is not on disk yet."""
+        if self.state.over is not None:
+            for entry in self.state.levels:
+                self._level_done(_candidates(entry))
+            return
+        objective, report = self.objective, self.objective.report
+        if self.deadline is not None:
+            objective.report = _until(self.deadline, report)
+        try:
+            self._skip()
+            if self.settings.reuse:
+                self._reuse()
+        except TimeUp:
+            if not self.state.levels:
+                raise SkrrError(
+                    f"{self.settings.minutes:g} minutes were over before the first level was found. Give it more time, "
+                    "or a faster device."
+                ) from None
+        finally:
+            objective.report = report
+        if self.deadline is not None:
+            self.state.finish({"prompts": len(self.run.order)})
+
+    def rungs(self) -> list[Candidate]:
+        """The best set of every level on disk, as far as the target asks."""
+        found: list[Candidate] = []
+        for entry in self.state.levels:
+            found.append(_candidates(entry)[0])
+            if self.settings.reached(self.stack, found[-1].order):
+                break
+        return found
+
+    def _skip(self) -> None:
+        """Levels up to the target; finished ones come from the checkpoint."""
+        beams: list[Candidate] = []
+        opened = False
+        while not (beams and self.settings.reached(self.stack, beams[0].order)):
+            number = len(beams[0].order) if beams else 0
+            if number == len(self.state.levels):
+                levels = self.settings.levels(self.stack, beams[0].order if beams else ())
+                if not opened:
+                    self.objective.report(Phase("skip", self._evaluations(number, levels)))
+                    opened = True
+                self._ahead("skip", number + 1, levels)
+                found = next_level(self.run, beams, self.settings.beam, self.choose)
+                entries = [{"order": c.order, "discrepancy": c.discrepancy.to_json()} for c in found]
+                self.state.add_level({"beams": entries, "prompts": len(self.run.order)})
+                self.forecast.finished()
+            beams = _candidates(self.state.levels[number])
+            self._level_done(beams)
+
+    def _level_done(self, beams: list[Candidate]) -> None:
+        best, run = beams[0], self.run
+        run.beams = tuple(Beam(c.order, c.discrepancy.value) for c in beams)
+        run.best, run.bytes_saved = best.discrepancy.value, sum(self.stack.subblocks[i].bytes for i in best.order)
+        sparsity = self.stack.architecture.sparsity(best.order)
+        self.objective.report(LevelDone(len(best.order), sparsity, run.best, run.bytes_saved, run.beams))
+
+    def _reuse(self) -> None:
+        """Re-use for every level, largest first: a job stopped half-way has what its user asked for."""
+        rungs = self.rungs()
+        left = [n for n in reversed(range(len(rungs))) if str(n) not in self.state.reuse]
+        if left:
+            self.objective.report(Phase("re-use", sum(2 * (n + 1) for n in left)))
+        for n in left:
+            self._ahead("re-use", n + 1, len(rungs))
+            reuse, found = reuse_for(self.run, rungs[n].order, self.choose)
+            self.state.add_reuse(n, {"pairs": sorted(reuse.items()), "discrepancy": found.to_json()})
+            self.forecast.finished()
+
+    def _ahead(self, phase: str, level: int, levels: int) -> None:
+        """Tells the forecast what is to come, and takes as many prompts as fit into the time."""
+        self.run.phase, self.run.level, self.run.levels = phase, level, levels
+        skip = range(level, levels + 1) if phase == "skip" else ()
+        reuse = range(levels if phase == "skip" else level, 0, -1) if self.settings.reuse else ()
+        self.forecast.expect([*(("skip", n) for n in skip), *(("re-use", n) for n in reuse)])
+        if self.deadline is not None:
+            self.run.warm_up()
+            seconds = PLANNED * (self.deadline - time.monotonic())
+            self.run.limit(prompts_in_time(self.run.rows, seconds, self.forecast.seconds_left))
+
+    def _evaluations(self, done: int, levels: int) -> int:
+        """How many evaluations the Skip phase still takes: `beam` times the sub-blocks left, a level."""
+        count = len(self.stack.subblocks)
+        width = self.settings.beam or count
+        return sum((width if n else 1) * (count - n) for n in range(done, max(levels, done + 1)))
+
+    def plan(self, record: dict | None, name: str) -> Plan:
+        """What is on disk, as a plan."""
+        settings, encoders = self.settings, _encoders(self.objective, self.settings)
+        levels, rungs = [], self.rungs()
+        for n, rung in enumerate(rungs):
+            found = self.state.reuse.get(str(n), {}) if settings.reuse else {}
+            cut = make_cut(rung.order, dict(found.get("pairs", ())))
+            discrepancy = found.get("discrepancy", rung.discrepancy.to_json())
+            levels.append(make_level(encoders, {settings.slot: cut}, discrepancy))
+        notes = () if self.state.over is None else (self._note(rungs),)
+        return Plan(name, encoders, tuple(levels), notes, **(record or {}))
+
+    def _note(self, rungs: list[Candidate]) -> str:
+        """What a limit of time has meant."""
+        prompts = sorted({entry["prompts"] for entry in self.state.levels[: len(rungs)]})
+        used = "-".join(str(number) for number in dict.fromkeys((prompts[0], prompts[-1])))
+        text = f"Searched for at most {self.settings.minutes:g} minutes, on {used} of {self.run.rows} prompts."
+        if not self.settings.reached(self.stack, rungs[-1].order):
+            text += " The time was over before the target was reached."
+        elif self.settings.reuse and len(self.state.reuse) < len(rungs):
+            text += f" Re-use was found for {len(self.state.reuse)} of {len(rungs)} levels."
+        return text
 
 
-def _candidate(entry: dict) -> Candidate:
-    fields = {name: entry["discrepancy"][name] for name in Discrepancy.__dataclass_fields__}
-    return Candidate(tuple(entry["order"]), Discrepancy(**fields))
+def _until(deadline: float, report: Report) -> Report:
+    """`report` that ends the search when the time is over."""
+
+    def timed(event: Event) -> None:
+        report(event)
+        if time.monotonic() > deadline:
+            raise TimeUp
+
+    return timed
 
 
-def _skip(objective: Objective, settings: Settings, state: Checkpoint) -> list[Candidate]:
-    """The best set of every level up to the target; finished levels come from the checkpoint."""
-    rungs: list[Candidate] = []
-    beams: list[Candidate] = []
-    objective.report(Phase("skip", _expected(objective, settings, len(state.levels))))
-    while not rungs or not _reached(objective, settings, rungs[-1].order):
-        if len(rungs) < len(state.levels):
-            beams = [_candidate(entry) for entry in state.levels[len(rungs)]]
-        else:
-            beams = next_level(objective, beams, settings.beam)
-            state.levels.append([{"order": b.order, "discrepancy": b.discrepancy.to_json()} for b in beams])
-            state.save()
-        rungs.append(beams[0])
-        best, architecture = beams[0], objective.stack.architecture
-        objective.report(LevelDone(len(best.order), architecture.sparsity(best.order), best.discrepancy.value))
-    return rungs
+def _candidates(entry: dict) -> list[Candidate]:
+    """The sets that a level on disk has kept."""
+    found = []
+    for beam in entry["beams"]:
+        fields = {name: beam["discrepancy"][name] for name in Discrepancy.__dataclass_fields__}
+        found.append(Candidate(tuple(beam["order"]), Discrepancy(**fields)))
+    return found
 
 
-def _expected(objective: Objective, settings: Settings, done: int) -> int:
-    """About how many evaluations the Skip phase still takes: `beam` times the sub-blocks left, a level."""
-    count = len(objective.stack.subblocks)
-    share = max(settings.sparsity, settings.bytes_saved / max(1, objective.stack.total_bytes))
-    levels = math.ceil(share * objective.stack.architecture.total_parameters * count / _all(objective))
-    width = settings.beam or count
-    return sum((width if n else 1) * (count - n) for n in range(done, max(levels, done + 1)))
-
-
-def _all(objective: Objective) -> int:
-    return objective.stack.architecture.parameters_of(range(len(objective.stack.subblocks)))
-
-
-def _reuse(objective: Objective, rungs: list[Candidate], state: Checkpoint) -> None:
-    """Re-use for every level, largest first: a job stopped half-way has what its user asked for."""
-    left = [n for n in reversed(range(len(rungs))) if str(n) not in state.reuse]
-    objective.report(Phase("re-use", sum(2 * len(rungs[n].order) for n in left)))
-    for n in left:
-        reuse, found = find_reuse(objective, rungs[n].order, rungs[n].discrepancy)
-        state.reuse[str(n)] = {"pairs": sorted(reuse.items()), "discrepancy": found.to_json()}
-        state.save()
-
-
-def _plan(objective, settings: Settings, rungs: list[Candidate], state: Checkpoint, record, name: str) -> Plan:
-    encoders = {settings.slot: EncoderInfo(objective.stack.architecture, objective.stack.sketch)}
-    levels = []
-    for n, rung in enumerate(rungs):
-        found = state.reuse.get(str(n), {}) if settings.reuse else {}
-        cut = make_cut(rung.order, dict(found.get("pairs", ())))
-        levels.append(make_level(encoders, {settings.slot: cut}, found.get("discrepancy", rung.discrepancy.to_json())))
-    return Plan(name, encoders, tuple(levels), **(record or {}))
+def _encoders(objective: Objective, settings: Settings) -> dict[str, EncoderInfo]:
+    return {settings.slot: EncoderInfo(objective.stack.architecture, objective.stack.sketch)}
 
 
 def refine_plan(objective: Objective, plan: Plan, settings: Settings, record: dict | None = None) -> Plan:
-    """Re-use for the level of `plan` that reaches the target, on this objective's prompts: about 2 evaluations
-    a skipped sub-block. The result holds that level alone, with its pairs and its measured discrepancy: nothing is
-    known of the others on these weights. Without re-use it is only measured."""
+    """Re-use for the level of `plan` that reaches the target, on this objective's prompts: about 2 evaluations a
+    skipped sub-block, fewer in the fast mode, however many minutes that takes. The result holds that level alone, with
+    its pairs and its measured discrepancy: nothing is known of the others on these weights. Without re-use it is only
+    measured."""
     slot, architecture = settings.slot, objective.stack.architecture
     if slot not in plan.encoders:
         raise PlanError(f"The plan to refine is for {', '.join(plan.encoders)}; the encoder to search is {slot}.")
@@ -162,11 +232,16 @@ def refine_plan(objective: Objective, plan: Plan, settings: Settings, record: di
     order = level.cuts[slot].skip
     objective.report(Phase("re-use", 2 * len(order) + 1))
     if settings.reuse:
-        reuse, found = find_reuse(objective, order)
+        run = Run(objective, seed=settings.seed)
+        run.phase, run.level, run.levels = "re-use", len(order), len(order)
+        forecast = Forecast(run, 1, settings.mode == "fast")
+        forecast.expect([("re-use", len(order))])
+        run.time_left = forecast.seconds_left
+        reuse, found = reuse_for(run, order, CHOOSERS[settings.mode])
     else:
         reuse = {}
         (found,) = measure_many(objective, [assign(len(objective.stack.subblocks), order)]).values()
-    encoders = {slot: EncoderInfo(architecture, objective.stack.sketch)}
+    encoders = _encoders(objective, settings)
     refined = make_level(encoders, {slot: make_cut(order, reuse)}, found.to_json())
     note = f"The level of {100 * level.sparsity:.2f} % of plan {plan.name!r}, measured and refined on these weights."
     return Plan(settings.name, encoders, (refined,), (note,), **(record or {}))
@@ -175,7 +250,7 @@ def refine_plan(objective: Objective, plan: Plan, settings: Settings, record: di
 def _first_reached(objective: Objective, plan: Plan, settings: Settings) -> Level:
     """The smallest level of `plan` that reaches both targets."""
     for level in plan.levels:
-        if settings.slot in level.cuts and _reached(objective, settings, level.cuts[settings.slot].skip):
+        if settings.slot in level.cuts and settings.reached(objective.stack, level.cuts[settings.slot].skip):
             return level
     plan.level_for(settings.sparsity)  # says the most there is, where the sparsity is out of reach
     raise SkrrError(f"No level of plan {plan.name!r} saves {settings.bytes_saved / 1e9:.3f} GB; ask for less.")

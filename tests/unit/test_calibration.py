@@ -1,67 +1,14 @@
-"""Prompts, rows and batches."""
+"""Rows and batches."""
 
 import pytest
 import torch
 
-from skrr_engine.calibration import BATCH_TOKENS, Row, builtin_prompts, clean_prompts, make_calibration, read_prompts
+from skrr_engine.calibration import BATCH_TOKENS, MAX_TOKENS, Row, make_calibration
 from skrr_engine.errors import SkrrError
 
 
 def row(length, prompt=0, token=2):
     return Row((token,) * length, prompt, {"sequence": (1 / length,) * length})
-
-
-def test_the_built_in_prompts_are_distinct_and_varied():
-    prompts = builtin_prompts()
-    assert len(prompts) == len(clean_prompts(prompts)) == 64
-    lengths = [len(prompt) for prompt in prompts]
-    assert min(lengths) < 60 and max(lengths) > 600
-
-
-def test_cleaning_keeps_order_and_drops_empty_and_equal_ones():
-    assert clean_prompts(["b ", "", "a", "  ", "b", "a\n"]) == ("b", "a")
-
-
-@pytest.mark.parametrize("limit", [1, 2, 3, 7, 10, 20])
-def test_a_limit_spreads_over_the_list(limit):
-    texts = [str(n) for n in range(10)]
-    found = clean_prompts(texts, limit)
-    assert len(found) == min(limit, 10)
-    assert found[0] == "0"
-    assert list(found) == sorted(set(found), key=int)
-    if limit == 2:
-        assert found == ("0", "5")
-
-
-def test_no_prompt_is_refused():
-    with pytest.raises(SkrrError, match="no calibration prompts"):
-        clean_prompts(["", " "])
-
-
-def test_a_novel_is_refused():
-    with pytest.raises(SkrrError, match="Calibration prompt 2 has 20001 characters; at most 20000"):
-        clean_prompts(["a", "b" * 20_001])
-
-
-def test_reading_a_file(tmp_path):
-    path = tmp_path / "prompts.txt"
-    path.write_bytes("\ufefféclair\r\n\r\ntwo".encode())
-    assert read_prompts(path) == ["éclair", "", "two"]
-
-
-def test_a_file_in_another_encoding_is_refused(tmp_path):
-    path = tmp_path / "prompts.txt"
-    path.write_bytes(b"caf\xe9")
-    with pytest.raises(SkrrError, match=r"prompts.txt is not UTF-8 text \(byte 3\). Save it as UTF-8"):
-        read_prompts(path)
-
-
-def test_a_huge_file_is_refused_unread(tmp_path):
-    path = tmp_path / "prompts.txt"
-    with open(path, "wb") as file:
-        file.truncate(33 * 1024 * 1024)
-    with pytest.raises(SkrrError, match="a prompt file has at most"):
-        read_prompts(path)
 
 
 def test_batches_hold_rows_of_one_length_and_are_bounded():
@@ -76,9 +23,20 @@ def test_batches_hold_rows_of_one_length_and_are_bounded():
     assert sorted(n for batch in made.batches for n in batch.row_ids) == list(range(10))
 
 
-def test_a_row_longer_than_a_batch_stands_alone():
-    made = make_calibration(["a", "b"], [row(BATCH_TOKENS + 1), row(BATCH_TOKENS + 1, 1)], [row(1)])
+def test_a_row_as_long_as_a_batch_stands_alone():
+    made = make_calibration(["a", "b"], [row(BATCH_TOKENS), row(BATCH_TOKENS, 1)], [row(1)])
     assert [batch.row_ids for batch in made.batches] == [(0,), (1,)]
+
+
+def test_a_prompt_with_too_many_tokens_is_refused():
+    whole = [row(MAX_TOKENS), row(10_000, 1)]
+    with pytest.raises(SkrrError, match="Calibration prompt 2 has 10000 tokens; at most 4096 make sense"):
+        make_calibration(["a", "b"], whole, [row(1)])
+    # CLIP cuts a long prompt into rows; they count together.
+    cut = [row(77, 1) for _ in range(54)]
+    with pytest.raises(SkrrError, match="prompt 2 has 4158 tokens"):
+        make_calibration(["a", "b"], [row(77), *cut], [row(77)])
+    assert make_calibration(["a", "b"], [row(77), *cut[:53]], [row(77)]).rows == 54
 
 
 def test_weights_and_companions_travel_with_their_rows():

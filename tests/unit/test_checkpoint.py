@@ -1,8 +1,10 @@
 """A search on disk: resumed, cancelled, repeated, and files that are not its own."""
 
 import json
+import math
 
 import pytest
+import torch
 
 from skrr_engine.checkpoint import Checkpoint, write_atomically
 from skrr_engine.errors import SkrrError
@@ -100,21 +102,70 @@ def test_another_searchs_file_is_refused(job, change):
         job(**change)
 
 
-def test_a_file_of_another_version_is_refused(tmp_path):
+def written(path):
+    """A journal with one finding, one level and a finding of the level under way."""
+    state = Checkpoint(path, "print")
+    state.once("first", lambda: torch.ones(2, 3))
+    state.add_level({"beams": []})
+    state.once("second", lambda: torch.zeros(4))
+    return state
+
+
+def test_findings_are_kept_bit_for_bit_and_end_with_their_level(tmp_path):
     path = tmp_path / "search.json"
-    Checkpoint(path, "print").save()
-    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    values = torch.tensor([[0.1, -math.inf], [math.nan, 1e-300]], dtype=torch.float64)
+    Checkpoint(path, "print").once("key", lambda: values)
+    again = Checkpoint(path, "print")
+    found = again.once("key", lambda: pytest.fail("computed again"))
+    assert found.shape == (2, 2) and found.numpy().tobytes() == values.numpy().tobytes()
+    again.add_level({"beams": [1]})
+    size = path.stat().st_size
+    third = Checkpoint(path, "print")
+    assert third.levels == [{"beams": [1]}]
+    assert third.once("key", lambda: torch.zeros(1)).tolist() == [0.0]
+    assert path.stat().st_size > size
+
+
+def test_a_file_of_another_version_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "search.json"
+    written(path)
+    monkeypatch.setattr("skrr_engine.checkpoint.VERSION", 3)
     with pytest.raises(SkrrError, match="belongs to another search"):
         Checkpoint(path, "print")
 
 
+def test_two_searches_in_one_file_are_refused(tmp_path):
+    """Neither writes over what the other has written."""
+    path = tmp_path / "search.json"
+    one = written(path)
+    Checkpoint(path, "print").once("third", lambda: torch.zeros(1))
+    before = path.read_bytes()
+    with pytest.raises(SkrrError, match="being written by another search"):
+        one.once("fourth", lambda: torch.zeros(1))
+    assert path.read_bytes() == before
+
+
+def test_what_a_killed_process_left_half_written_goes(tmp_path):
+    path = tmp_path / "search.json"
+    written(path)
+    stale, other = tmp_path / ".search.json.1a2b3c4d.part", tmp_path / ".other.json.1a2b3c4d.part"
+    stale.touch()
+    other.touch()
+    Checkpoint(path, "print")
+    assert not stale.exists() and other.exists()
+
+
 DAMAGE = {
-    "truncated": lambda text: text[:-30],
-    "edited": lambda text: text.replace('"order": [', '"order": [0, ', 1),
-    "other JSON": lambda text: "[]",
-    "no JSON": lambda text: "{",
-    "deep nesting": lambda text: "[" * 100_000,
-    "no checksum": lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "checksum"}),
+    "edited": lambda data: data.replace(b'"order": [', b'"order": [0, ', 1),
+    "a line gone": lambda data: b"\n".join(data.split(b"\n")[:1] + data.split(b"\n")[2:]),
+    "lines swapped": lambda data: b"\n".join([*data.split(b"\n")[1::-1], *data.split(b"\n")[2:]]),
+    "other JSON": lambda data: b"[]\n",
+    "no JSON": lambda data: b"{\n",
+    "no JSON, no newline": lambda data: b"{",
+    "deep nesting": lambda data: b"[" * 100_000 + b"\n",
+    "no text": lambda data: b"\xff\xfe\x00\n",
+    "zeros at the end": lambda data: data + b"\0" * 10 + b"\n",
+    "an older form": lambda data: json.dumps({"format": "skrr-search", "version": 1}).encode(),
 }
 
 
@@ -122,17 +173,47 @@ DAMAGE = {
 def test_a_damaged_file_is_refused_and_left_alone(job, tmp_path, damage):
     job()
     path = tmp_path / "search.json"
-    path.write_text(damage(path.read_text()))
-    before = path.read_text()
+    path.write_bytes(damage(path.read_bytes()))
+    before = path.read_bytes()
     with pytest.raises(SkrrError, match=r"search.json is damaged. Delete search.json to search anew"):
         job()
-    assert path.read_text() == before
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("record", [{"once": "a", "value": 1}, {"reuse": 1, "found": {}}, {"what": 1}])
+def test_lines_of_no_known_form_are_refused(tmp_path, record):
+    """With a checksum that is right: it is no secret."""
+    path = tmp_path / "search.json"
+    state = written(path)
+    with open(path, "ab") as file:
+        file.write(state._line(record))
+    with pytest.raises(SkrrError, match="is damaged"):
+        Checkpoint(path, "print")
+
+
+def test_a_torn_last_line_is_dropped_at_every_byte(tmp_path):
+    """As a killed process leaves it: the lines before are used, the rest is done again, and the file is whole."""
+    path = tmp_path / "search.json"
+    written(path)
+    data = path.read_bytes()
+    starts = [n + 1 for n, byte in enumerate(data) if byte == ord("\n")]
+    for cut in range(len(data)):
+        path.write_bytes(data[:cut])
+        state = Checkpoint(path, "print")
+        whole = sum(start <= cut for start in starts)
+        assert len(state.levels) == (whole > 1)
+        if whole > 1:
+            assert state.once("second", lambda: torch.zeros(4)).tolist() == [0.0] * 4
+            assert path.read_bytes() == data
+        else:
+            written(path)
+            assert len(Checkpoint(path, "print").levels) == 1
 
 
 def test_a_huge_file_is_refused_unread(tmp_path):
     path = tmp_path / "search.json"
     with open(path, "wb") as file:
-        file.truncate(17 * 1024 * 1024)
+        file.truncate(257 * 1024 * 1024)
     with pytest.raises(SkrrError, match="larger than any search writes"):
         Checkpoint(path, "print")
 

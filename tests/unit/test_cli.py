@@ -53,7 +53,7 @@ def test_search_apply_inspect(work, capsys):
     assert plan.name == "plan"
     assert plan.levels[-1].sparsity >= 0.3
     assert dict(plan.denoiser) == {"projection": "FLUX: txt_in.weight"}
-    assert dict(plan.search) == {"beam": 2, "null_weight": 1.0, "reuse": True}
+    assert dict(plan.search) == {"mode": "fast", "beam": 2, "null_weight": 1.0, "reuse": True}
     assert (plan.calibration["prompts"], plan.calibration["source"]) == (3, "prompts.txt")
     assert "skipped" in out and "Written: plan.json" in out
     assert "skip: 100%" in err and "re-use: 100%" in err

@@ -166,9 +166,16 @@ def test_an_unknown_activation_in_a_plan_is_refused(tiny, tmp_path):
         open_encoder(tmp_path / "b")
 
 
-def test_a_missing_device_is_refused(tiny, tmp_path):
-    with pytest.raises(SkrrError, match="no device 'tpu' for this PyTorch; it has cpu"):
-        open_encoder(tiny.save(tiny.t5(), tmp_path / "a"), device="tpu")
+@pytest.mark.parametrize("device", ["tpu", "cpu:9", "cpu:x", "cuda:9", "cuda:", ""])
+def test_a_missing_device_is_refused(tiny, tmp_path, device):
+    with pytest.raises(SkrrError, match=f"no device '{device}' for this PyTorch; it has cpu"):
+        open_encoder(tiny.save(tiny.t5(), tmp_path / "a"), device=device)
+
+
+def test_devices_are_counted(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(SkrrError, match=r"no device 'cuda:2' .* it has cpu, cuda:0, cuda:1\. Choose"):
+        open_encoder(tiny.save(tiny.t5(), tmp_path / "a"), device="cuda:2")
 
 
 def test_told_heads_win_over_the_folder(tiny, tmp_path):

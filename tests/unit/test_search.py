@@ -8,16 +8,28 @@ from skrr_engine.beam import next_level
 from skrr_engine.execute import assign
 from skrr_engine.reference import algorithm_1, algorithm_2, neighbours
 from skrr_engine.reuse import find_reuse
+from skrr_engine.run import Run
 from skrr_engine.search import Settings, find_plan, refine_plan
 from skrr_engine.sweep import measure_many
 
 
 def run_beam(objective, beam, levels):
-    beams, best = [], []
+    run, beams, best = Run(objective), [], []
     for _ in range(levels):
-        beams = next_level(objective, beams, beam)
+        beams = next_level(run, beams, beam)
         best.append((beams[0].order, beams[0].discrepancy))
     return best
+
+
+def same(found, expected):
+    """Equal up to the rounding of float64: streams that are stacked make other matrix shapes."""
+    return found.to_json() == pytest.approx(expected.to_json(), rel=1e-9, abs=1e-15)
+
+
+def same_ladder(found, expected):
+    """Equal orders, discrepancies up to rounding."""
+    pairs = list(zip(found, expected, strict=True))
+    return all(a[0] == b[0] for a, b in pairs) and all(same(a[1], b[1]) for a, b in pairs)
 
 
 def test_unlimited_beam_finds_the_best_set_of_every_size(tiny):
@@ -27,7 +39,7 @@ def test_unlimited_beam_finds_the_best_set_of_every_size(tiny):
     for size in range(1, 9):
         sets = {frozenset(s): objective.measure(assign(8, s)).value for s in combinations(range(8), size)}
         order, discrepancy = found[size - 1]
-        assert discrepancy.value == min(sets.values())
+        assert discrepancy.value == pytest.approx(min(sets.values()), rel=1e-9)
         assert sets[frozenset(order)] == min(sets.values())
 
 
@@ -37,15 +49,16 @@ def test_first_search_equals_reference(tiny, seed):
     objective = tiny.objective(tiny.stack(layers=2 + seed % 3, seed=seed), seed=seed)
     levels = 4
     reference = algorithm_1(objective, 1 + seed % 4, levels)
-    assert run_beam(objective, 1 + seed % 4, levels) == reference
+    assert same_ladder(run_beam(objective, 1 + seed % 4, levels), reference)
     for order, found in reference:
-        assert find_reuse(objective, order, found) == algorithm_2(objective, order)
+        (pairs, ours), (expected, theirs) = find_reuse(objective, order, found), algorithm_2(objective, order)
+        assert pairs == expected and same(ours, theirs)
 
 
 def test_first_search_equals_reference_on_clip(tiny):
     """The same on a CLIP whose read-out takes an inner layer and the pooled last one."""
     objective = tiny.objective(tiny.clip_stack(layers=3, seed=5, layer=2), project=False)
-    assert run_beam(objective, 3, 4) == algorithm_1(objective, 3, 4)
+    assert same_ladder(run_beam(objective, 3, 4), algorithm_1(objective, 3, 4))
 
 
 def finercut(objective, levels):
@@ -65,12 +78,13 @@ def test_finercut_is_the_special_case(tiny, seed):
 
 
 def test_sweep_equals_measuring_alone_with_less_work(tiny):
-    """Bit for bit, with re-use in the assignments, and with fewer sub-block applications."""
+    """With re-use in the assignments, and with fewer sub-block applications."""
     objective = tiny.objective(tiny.stack(layers=4))
     assignments = [assign(8, [i, 6], {6: 4} if i != 4 else {}) for i in range(8) if i != 6]
     together = measure_many(objective, assignments)
     shared, objective.applications = objective.applications, 0
-    assert together == {a: objective.measure(a) for a in assignments}
+    assert list(together) == assignments
+    assert all(same(found, objective.measure(assignment)) for assignment, found in together.items())
     assert shared < objective.applications
 
 
@@ -89,7 +103,7 @@ def test_plan_keeps_the_best_set_of_every_level_and_its_reuse(tiny):
         reuse, found = algorithm_2(objective, order)
         assert level.cuts["t5xxl"].skip == order
         assert level.cuts["t5xxl"].reuse_map == reuse
-        assert level.discrepancy == found.to_json()
+        assert level.discrepancy == pytest.approx(found.to_json(), rel=1e-9)
     assert by_size[-1].sparsity >= 0.3
     assert all(level.sparsity < 0.3 for level in by_size[:-1])
 
@@ -106,7 +120,7 @@ def test_refining_costs_two_measurements_a_place(tiny):
     assert objective.applications <= (2 * n + 1) * 8 * tokens
     reuse, found = algorithm_2(objective, level.cuts["t5xxl"].skip)
     assert refined.level_for(0.4).cuts["t5xxl"].reuse_map == reuse
-    assert refined.level_for(0.4).discrepancy == found.to_json()
+    assert refined.level_for(0.4).discrepancy == pytest.approx(found.to_json(), rel=1e-9)
     # Nothing is known of the other levels on these weights, so they are left out.
     assert len(refined.levels) == 1
     assert refined.encoders["t5xxl"].weights_sketch == objective.stack.sketch

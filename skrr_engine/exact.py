@@ -1,0 +1,83 @@
+"""Which of many assignments have the lowest discrepancy: the answer of measuring each one whole, for less work.
+
+`D` is a sum of terms that are never negative, so any part of it is a bound from below. Once `keep` assignments are
+measured whole, the worst of them is a bound from above on every winner, and an assignment whose part exceeds it
+(strictly: ties survive) needs no further prompt. To get there fast: the null prompt goes first (it is short, and what
+ruins guidance shows there), the most promising assignments are measured whole first, and then the prompts on which
+those err most a token go first.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+
+from .objective import Tally
+from .run import Run
+
+__all__ = ["choose_exactly"]
+
+# Sets this close are told apart by rounding: float32 streams, sums in another order.
+ROUNDING = 1e-6
+# Prompts of the first look at everybody, and how chunks grow from there.
+FIRST, GROWTH = 4, 1.5
+
+
+def choose_exactly(
+    run: Run, tallies: Sequence[Tally], keep: int | None, bound: float | None = None, hard: torch.Tensor | None = None
+) -> list[Tally]:
+    """The best `keep` of `tallies` (None: all), measured whole, best first; of equal ones the first listed.
+
+    `bound` is a discrepancy that no winner exceeds and `hard` (rows,) says on which rows most is to be expected, if
+    that is known; else both come from the most promising ones.
+    """
+    keep = len(tallies) if keep is None else min(keep, len(tallies))
+    run.begin(tallies)
+    run.measure_null(tallies)
+    alive = list(tallies)
+    if bound is None:
+        # By the null prompt alone the promising ones are badly told, by a few prompts well.
+        run.measure(alive, run.order[:FIRST])
+        promising = sorted(alive, key=run.bound)[:keep]
+        run.measure(promising, run.order, len(alive))
+        bound = max(run.found(tally).value for tally in promising)
+        hard = sum(tally.squared for tally in promising)
+    rows = _hardest_first(run, hard)
+    done, size = 0, FIRST
+    while done < len(rows):
+        alive = _below(run, alive, bound)
+        run.measure(alive, rows[done : done + size])
+        done, size = done + size, round(size * GROWTH)
+    alive = sorted(_below(run, alive, bound), key=lambda tally: run.found(tally).value)
+    for better, worse in pairwise(alive[: keep + 1]):
+        _tell_near_tie(run, better, worse)
+    return alive[:keep]
+
+
+def _tell_near_tie(run: Run, better: Tally, worse: Tally) -> None:
+    """Between sets that close, rounding decides, and on another machine may decide otherwise."""
+    low, high = run.found(better).value, run.found(worse).value
+    if high - low <= ROUNDING * high:
+        one, two = (_words(tally) for tally in (better, worse))
+        run.notice(f"Within rounding of each other: {one} (D {low:.9g}, taken first) and {two} (D {high:.9g}).")
+
+
+def _words(tally: Tally) -> str:
+    """The assignment as people write it: 3, 5<-7."""
+    places = enumerate(tally.assignment)
+    return ", ".join(f"{n}" if source is None else f"{n}<-{source}" for n, source in places if source != n)
+
+
+def _hardest_first(run: Run, hard: torch.Tensor | None) -> list[int]:
+    """The rows in play, those with the largest error a token first: a token is what a measurement costs."""
+    expected = torch.ones(run.rows) if hard is None else hard
+    return sorted(run.order, key=lambda row: (-expected[row].item() / run.tokens[row], row))
+
+
+def _below(run: Run, alive: list[Tally], bound: float) -> list[Tally]:
+    """Those that may still be winners; the others are given up."""
+    limit = bound * (1 + ROUNDING)
+    for tally in alive:
+        if run.bound(tally) > limit:
+            run.give_up(tally)
+    return [tally for tally in alive if not run.bound(tally) > limit]
