@@ -3,12 +3,19 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .nodes import NODE_CLASS_MAPPINGS as _NODES
+from .nodes.comfy_host.pages import add_routes
+from .nodes.plans import AUTO_PRESETS
 
-__all__ = ["comfy_entrypoint"]
+__all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
+
+WEB_DIRECTORY = "web"
 
 
 class SkrrExtension(ComfyExtension):
-    """Hands over the nodes."""
+    """Hands over the nodes and the routes of the web folder's scripts."""
+
+    async def on_load(self) -> None:
+        add_routes(AUTO_PRESETS)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return list(_NODES.values())

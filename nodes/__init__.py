@@ -2,8 +2,10 @@
 
 from .apply import SkrrApply
 from .calibrate import SkrrCalibrate
+from .demo import SkrrDemoModels
 from .load import SkrrCLIPLoader, SkrrProjection
 from .plans import SkrrLoadPlan, SkrrSavePlan
+from .report import SkrrReport
 from .save import SkrrSaveEncoder
 from .search import SkrrSearch
 
@@ -15,8 +17,10 @@ NODE_CLASS_MAPPINGS = {
     "SkrrApply": SkrrApply,
     "SkrrCLIPLoader": SkrrCLIPLoader,
     "SkrrCalibrate": SkrrCalibrate,
+    "SkrrDemoModels": SkrrDemoModels,
     "SkrrLoadPlan": SkrrLoadPlan,
     "SkrrProjection": SkrrProjection,
+    "SkrrReport": SkrrReport,
     "SkrrSaveEncoder": SkrrSaveEncoder,
     "SkrrSavePlan": SkrrSavePlan,
     "SkrrSearch": SkrrSearch,

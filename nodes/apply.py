@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from .comfy_host.pages_state import note_applied
 from .comfy_host.patching import apply_level
 from .comfy_host.reporting import report_of, unchanged_report
 from .types import PLAN
@@ -45,4 +46,6 @@ class SkrrApply(io.ComfyNode):
         if sparsity == 0:
             return io.NodeOutput(clip, unchanged_report(sparsity))
         patched = apply_level(clip, plan, plan.level_for(sparsity))
-        return io.NodeOutput(patched.clip, report_of(patched, sparsity))
+        report = report_of(patched, sparsity)
+        note_applied(clip, patched, report)
+        return io.NodeOutput(patched.clip, report)

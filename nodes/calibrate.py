@@ -4,8 +4,8 @@ from hashlib import sha256
 
 from comfy_api.latest import io
 
-from ..skrr_engine.calibration import builtin_prompts, clean_prompts, read_prompts
 from ..skrr_engine.errors import SkrrError
+from ..skrr_engine.prompt_files import builtin_prompts, clean_prompts, prompt_lines, read_prompts
 from .comfy_host.calibrating import tokenize
 from .comfy_host.folders import list_prompt_files, prompt_file
 from .comfy_host.projections import find_projection
@@ -32,7 +32,8 @@ class SkrrCalibrate(io.ComfyNode):
                     "prompts",
                     options=[BUILT_IN, TEXT, *list_prompt_files()],
                     default=BUILT_IN,
-                    tooltip="The pack's own 64 prompts, the text below, or a .txt file in ComfyUI's input folder.",
+                    tooltip="The pack's own 600 prompts, the text below, or a file in ComfyUI's input folder: .txt, a "
+                    "prompt a line; .jsonl or .csv with a prompt, text or caption.",
                 ),
                 io.String.Input(
                     "text",
@@ -71,11 +72,11 @@ class SkrrCalibrate(io.ComfyNode):
         if model is not None:
             find_projection(model, choose_encoder(clip))
         if prompts == BUILT_IN:
-            lines = builtin_prompts()
+            lines = builtin_prompts("calibration")
         elif prompts == TEXT:
             if not text.strip():
                 raise SkrrError("prompts is set to text, but the text is empty. Write one prompt a line.")
-            lines = text.splitlines()
+            lines = prompt_lines(text)
         else:
             lines = read_prompts(prompt_file(prompts))
         return io.NodeOutput(tokenize(clip, clean_prompts(lines, limit)))

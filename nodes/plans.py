@@ -9,6 +9,7 @@ from ..skrr_engine.plan_json import dumps
 from ..skrr_engine.presets import load_preset, preset_names
 from ..skrr_engine.tables import plan_table
 from .comfy_host.folders import list_plans, load_plan, save_plan
+from .comfy_host.pages_state import note_plan
 from .comfy_host.trees import text_encoders, tree_family
 from .types import PLAN
 
@@ -69,6 +70,7 @@ class SkrrLoadPlan(io.ComfyNode):
             plan = _auto(clip)
         else:
             plan = load_preset(source) if source in preset_names() else load_plan(source)
+        note_plan(plan)
         return io.NodeOutput(plan, plan_table(plan))
 
 

@@ -4,8 +4,9 @@ from comfy_api.latest import io
 
 from ..skrr_engine.compact import read_plan_text
 from ..skrr_engine.errors import SkrrError
-from ..skrr_engine.search import Settings
+from ..skrr_engine.settings import MODES, Settings
 from ..skrr_engine.tables import plan_table
+from .comfy_host.pages_search import SearchPage
 from .comfy_host.progress import NodeProgress
 from .comfy_host.searching import run_search
 from .comfy_host.trees import LARGEST, choose_encoder
@@ -89,6 +90,24 @@ class SkrrSearch(io.ComfyNode):
                     lazy=True,
                     tooltip="Refine this plan, say a preset: keep what it skips, find what to re-use on your prompts.",
                 ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default=MODES[0],
+                    optional=True,
+                    advanced=True,
+                    tooltip="fast: as good a plan for a twentieth of the work. exact: the published answer.",
+                ),
+                io.Float.Input(
+                    "minutes",
+                    default=0.0,
+                    min=0.0,
+                    max=10080.0,
+                    step=1.0,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The best plan found in this time, on as many prompts as fit into it. 0: no limit.",
+                ),
             ],
             outputs=[
                 PLAN.Output("plan", tooltip="For SkrrApply and SkrrSavePlan."),
@@ -103,7 +122,7 @@ class SkrrSearch(io.ComfyNode):
     @classmethod
     def execute(
         cls, encoder, beam, sparsity, saved_gb, null_weight, reuse, name, pinned, clip=None, model=None,
-        calibration=None, plan=None,
+        calibration=None, plan=None, mode=MODES[0], minutes=0.0,
     ):  # fmt: skip
         if pinned.strip():
             found = read_plan_text(pinned)
@@ -111,6 +130,9 @@ class SkrrSearch(io.ComfyNode):
         if clip is None or calibration is None:
             raise SkrrError("A search needs a CLIP and a calibration: connect both, or pin a plan.")
         chosen = choose_encoder(clip, encoder)
-        settings = Settings(chosen.slot, sparsity, round(saved_gb * 1e9), beam, reuse, name.strip() or "my plan")
-        found, sentence = run_search(chosen, model, calibration, settings, null_weight, plan, NodeProgress())
+        name = name.strip() or "my plan"
+        settings = Settings(chosen.slot, sparsity, round(saved_gb * 1e9), beam, reuse, name, mode, minutes)
+        with SearchPage(chosen, settings, NodeProgress(), refines=plan is not None) as page:
+            found, sentence = run_search(chosen, model, calibration, settings, null_weight, plan, page)
+            page.found(found)
         return io.NodeOutput(found, f"{sentence}\n{plan_table(found)}")

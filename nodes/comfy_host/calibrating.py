@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import comfy.model_management as mm
 import torch
 
-from ...skrr_engine.calibration import Calibration, Row, make_calibration
+from ...skrr_engine.calibration import Calibration, Row, check_tokens, make_calibration
 from ...skrr_engine.errors import SkrrError
 from .trees import TextEncoder, text_encoders, tree_family
 
@@ -25,8 +25,10 @@ class TokenizedPrompts:
 
 
 def tokenize(clip, prompts) -> TokenizedPrompts:
-    """Tokenises through `clip.tokenize`, so that padding, minimum lengths and templates are the workflow's own."""
+    """Tokenises through `clip.tokenize`, so that padding, minimum lengths and templates are the workflow's own.
+    Raises SkrrError for a prompt that is too long for a search."""
     tokens = tuple(_ids(clip.tokenize(text), f"Calibration prompt {n}") for n, text in enumerate(prompts, 1))
+    check_tokens(max(sum(map(len, rows)) for rows in found.values()) for found in tokens)
     return TokenizedPrompts(tuple(prompts), tokens, _ids(clip.tokenize(""), "The null prompt"), _name(clip))
 
 

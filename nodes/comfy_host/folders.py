@@ -12,6 +12,7 @@ from ...skrr_engine.checkpoint import write_atomically
 from ...skrr_engine.errors import SkrrError
 from ...skrr_engine.plan import Plan
 from ...skrr_engine.plan_json import MAX_TEXT, dumps, loads
+from ...skrr_engine.prompt_files import ENDINGS
 
 __all__ = [
     "cache_folder",
@@ -96,16 +97,24 @@ def trim_cache(limit: int = CACHE_BYTES) -> None:
 
 
 def list_prompt_files() -> list[str]:
-    """The .txt files of ComfyUI's input folder."""
-    return sorted(path.name for path in Path(folder_paths.get_input_directory()).glob("*.txt"))
+    """The .txt, .jsonl and .csv files of ComfyUI's input folder."""
+    return sorted(path.name for path in _prompt_files())
 
 
 def prompt_file(name: str) -> Path:
-    """The .txt file `name` of ComfyUI's input folder."""
-    for path in Path(folder_paths.get_input_directory()).glob("*.txt"):
+    """The file `name` of that list."""
+    for path in _prompt_files():
         if path.name == name:
             return path
-    raise SkrrError(f"There is no {name!r} in ComfyUI's input folder; put the prompts there as a .txt file.")
+    raise SkrrError(
+        f"There is no {name!r} among the prompt files in ComfyUI's input folder; put the prompts there as a .txt, "
+        ".jsonl or .csv file."
+    )
+
+
+def _prompt_files() -> list[Path]:
+    folder = Path(folder_paths.get_input_directory())
+    return [path for path in folder.glob("*") if path.suffix.lower() in ENDINGS and path.is_file()]
 
 
 def list_model_files(kind: str) -> list[str]:

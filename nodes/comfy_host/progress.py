@@ -1,5 +1,6 @@
 """Engine events -> ComfyUI's progress bar, its text under the node, and its cancel button."""
 
+import logging
 import time
 
 import comfy.model_management as mm
@@ -7,7 +8,7 @@ from comfy.utils import ProgressBar
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ...skrr_engine.events import Event, LevelDone, Phase, Step, Tick
+from ...skrr_engine.events import Event, LevelDone, Notice, Phase, Progress, Step, Tick
 
 __all__ = ["NodeProgress"]
 
@@ -23,7 +24,7 @@ class NodeProgress:
     def __init__(self):
         self.bar = None
         self.done = self.total = 0.0
-        self.line = self.phase = ""
+        self.best = self.now = self.notice = self.phase = ""
         self.spoken = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -36,10 +37,19 @@ class NodeProgress:
             case Step(evaluations=evaluations):
                 # The Skip phase's total is an estimate from above; the bar must not overrun.
                 self.done = min(self.done + evaluations, self.total)
-                self.bar.update_absolute(round(self.done * GRAIN), round(self.total * GRAIN))
+                if self.bar is not None:
+                    self.bar.update_absolute(round(self.done * GRAIN), round(self.total * GRAIN))
                 self._speak(False)
-            case LevelDone(skipped=skipped, sparsity=sparsity, discrepancy=discrepancy):
-                self.line = f"{skipped} skipped, {100 * sparsity:.2f} % smaller, discrepancy {discrepancy:.4g}"
+            case Progress():
+                self.now = event.describe()
+                self._speak(False)
+            case LevelDone(skipped=skipped, sparsity=sparsity, discrepancy=discrepancy, bytes_saved=saved):
+                self.best = f"{skipped} skipped, {100 * sparsity:.2f} % smaller, discrepancy {discrepancy:.4g}"
+                self.best += f", {saved / 1e9:.2f} GB saved" if saved else ""
+                self._speak(True)
+            case Notice(text=text):
+                logging.info("Skrr: %s", text)
+                self.notice = text
                 self._speak(True)
 
     def _speak(self, always: bool) -> None:
@@ -49,5 +59,5 @@ class NodeProgress:
         if context is None or not (always or now - self.spoken > TEXT_EVERY):
             return
         self.spoken = now
-        text = f"{self.phase}: {self.done:.0f} of about {self.total:.0f} measurements. {self.line}"
-        PromptServer.instance.send_progress_text(text, context.node_id)
+        text = f"{self.phase}: {self.now or f'{self.done:.0f} of about {self.total:.0f} measurements'}."
+        PromptServer.instance.send_progress_text(f"{text} {self.best} {self.notice}".strip(), context.node_id)

@@ -19,6 +19,7 @@ from ...skrr_engine.errors import SkrrError
 from ...skrr_engine.projection import Projection, no_projection
 from ...skrr_engine.projection_files import open_projection
 from .cloning import structural_clone
+from .denoiser_files import FileModel
 from .trees import TextEncoder, text_encoders, tree_family
 from .weights import is_ggml, is_quantized, raw_tensors
 
@@ -95,8 +96,12 @@ def find_projection(model, encoder: TextEncoder) -> tuple[Projection, str]:
     plain = no_projection(encoder.outputs)
     if model is None:
         return plain, "No MODEL was given: the encoder's own output is compared, not what the denoiser sees."
+    source = ""
     if isinstance(model, ProjectionFile):
-        return _from_file(model, encoder)
+        path, model = model.path, FileModel(model.path)
+        source = f", read from {path.name}"
+        if model.diffusion_model is None or model_family(model) is None:
+            return _from_unknown_file(path, encoder)
     family = model_family(model)
     name = type(model.get_model_object("diffusion_model")).__name__
     if family is None:
@@ -124,17 +129,18 @@ def find_projection(model, encoder: TextEncoder) -> tuple[Projection, str]:
     reads = {feature: output for feature, (output, _, _) in features.items()}
     identity = digest_json([family.name, encoder.slot, digest_tensors(tensors)])
     label = f"{family.name}: {', '.join(features)}"
-    return Projection(label, reads, apply, identity), f"Compared behind {name}'s own {' and '.join(features)}."
+    return Projection(label, reads, apply, identity), f"Compared behind {name}'s own {' and '.join(features)}{source}."
 
 
-def _from_file(source: ProjectionFile, encoder: TextEncoder) -> tuple[Projection, str]:
+def _from_unknown_file(path: Path, encoder: TextEncoder) -> tuple[Projection, str]:
+    """Of a file that ComfyUI does not know by its shapes: the layers by their names."""
     if encoder.outputs != ("sequence",):
         raise SkrrError(
-            f"Of a file only the projection of a T5's tokens is read; {encoder.slot} also hands on its pooled output. "
-            "Connect the MODEL itself."
+            f"ComfyUI does not recognise {path.name} as FLUX, Chroma, SD3 or PixArt, and for {encoder.slot}, whose "
+            "pooled output is read too, the projection is not read by names alone. Connect the MODEL itself."
         )
-    projection = open_projection(source.path, encoder.architecture.width)
-    return projection, f"Compared behind {projection.name}, read from {source.path.name}."
+    projection = open_projection(path, encoder.architecture.width)
+    return projection, f"Compared behind {projection.name}, read from {path.name}."
 
 
 def _adjust(family: Family, encoder: TextEncoder, output: str, model) -> Callable:

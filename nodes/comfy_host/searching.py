@@ -23,6 +23,9 @@ from .trees import TextEncoder
 
 __all__ = ["run_search"]
 
+# Streams of a sweep, in bytes. More than that makes nothing faster.
+LEAST_ROOM, MOST_ROOM = 1 << 28, 1 << 32
+
 
 def run_search(
     encoder: TextEncoder,
@@ -43,7 +46,8 @@ def run_search(
     rest(encoder.clip.patcher)
     stack = encoder.adapter.stack(encoder)
     calibration = calibration_for(encoder, prompts)
-    objective = Objective(stack, calibration, projection, null_weight, report)
+    device = encoder.clip.patcher.load_device
+    objective = Objective(stack, calibration, projection, null_weight, report, lambda: _room(device), device.type)
     record = {
         "denoiser": {"family": source_name(model, projection), "projection": projection.name},
         "calibration": {
@@ -51,15 +55,20 @@ def run_search(
             "tokenizer": prompts.tokenizer,
             "digest": calibration.identity[:16],
         },
-        "search": {"beam": settings.beam, "null_weight": null_weight, "reuse": settings.reuse},
+        "search": settings.record(null_weight),
     }
-    with torch.inference_mode(), _device_context(encoder.clip.patcher.load_device):
+    with torch.inference_mode(), _device_context(device):
         if start is None:
             plan = find_plan(objective, settings, cache_folder(), record, _keep_partial)
         else:
             plan = _refined(objective, start, settings, record)
     trim_cache()
     return plan, sentence
+
+
+def _room(device) -> int:
+    """What the streams of a sweep may take: half of what is free, the rest is for what a sub-block needs inside."""
+    return max(LEAST_ROOM, min(MOST_ROOM, int(mm.get_free_memory(device)) // 2))
 
 
 def _device_context(device):
@@ -77,7 +86,8 @@ def _keep_partial(plan: Plan) -> None:
 
 
 def _refined(objective: Objective, start: Plan, settings: Settings, record: dict) -> Plan:
-    key = digest_json([objective.identity, dumps(start), settings.sparsity, settings.bytes_saved, settings.reuse])
+    asked = [settings.sparsity, settings.bytes_saved, settings.reuse, settings.mode, settings.seed]
+    key = digest_json([objective.identity, dumps(start), *asked])
     path = cache_folder() / f"refined-{key[:32]}.json"
     if path.exists():
         return replace(loads(path.read_text(encoding="utf-8")), name=settings.name)

@@ -77,27 +77,14 @@ def test_only_the_kept_is_read(pack, here, monkeypatch):
     path = here / "text_encoders" / model_files.CLIP_L
     plan = plan_of(pack, dense_clip(path, "sd3"), "clip_l")
     read, said = [], []
-    usual = loading.safe_open
+    reader = pack("skrr_engine.tensor_reading").TensorReader
+    usual = reader.read
 
-    class Watched:
-        def __init__(self, *args, **options):
-            self.opened = usual(*args, **options)
+    def watched(self, name, *rest):
+        read.append(name)
+        return usual(self, name, *rest)
 
-        def __enter__(self):
-            self.inside = self.opened.__enter__()
-            return self
-
-        def __exit__(self, *error):
-            return self.opened.__exit__(*error)
-
-        def __getattr__(self, name):
-            return getattr(self.inside, name)
-
-        def get_tensor(self, name):
-            read.append(name)
-            return self.inside.get_tensor(name)
-
-    monkeypatch.setattr(loading, "safe_open", Watched)
+    monkeypatch.setattr(reader, "read", watched)
     listener = logging.Handler()
     listener.emit = lambda record: said.append(record.getMessage())
     root, level = logging.getLogger(), logging.getLogger().level
@@ -172,6 +159,20 @@ def test_what_cannot_be_loaded_is_a_sentence(pack, here):
     for name, words in (("x.gguf", "ComfyUI-GGUF's loader"), ("x.pt", "ComfyUI's own CLIP loader")):
         with pytest.raises(errors, match=words):
             loading.load_kept([path.with_name(name)], "sd3", preset, preset.levels[0])
+
+
+def test_an_encoder_inside_a_checkpoint_is_refused_with_the_cure(pack, here, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    loading, errors = pack("nodes.comfy_host.loading"), pack("skrr_engine.errors").SkrrError
+    path = here / "text_encoders" / model_files.CLIP_L
+    plan = plan_of(pack, dense_clip(path, "sd3"), "clip_l")
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    state = {f"cond_stage_model.transformer.{name}": tensor for name, tensor in load_file(path).items()}
+    save_file(state | {"model.diffusion_model.out.2.bias": torch.zeros(4)}, checkpoint)
+    cure = "checkpoint with the encoder inside. Load it with ComfyUI's own checkpoint loader and put Skrr Apply behind"
+    with pytest.raises(errors, match=cure):
+        loading.load_kept([checkpoint], "stable_diffusion", plan, plan.levels[0])
 
 
 def test_files_that_do_not_make_the_type_are_refused(pack, here):

@@ -8,6 +8,9 @@ The fixed cost that is taken off is the type's tokenizer, constructed alone in i
 vocabularies and one T5, 74 MB). The other candidate, loading with a plan that skips everything, would also take off
 whatever is held twice of the parameters that such a plan keeps, and so hide the very mistake to be found.
 ComfyUI itself, PyTorch and the pack are imported before the measurement starts.
+
+What Windows would commit is measured too: Linux counts it for every process, as the part of its address space that it
+may write to for itself. Allocations are in it whether they are touched or not, and files mapped for copy on write.
 """
 
 import json
@@ -60,7 +63,23 @@ def test_the_plan_takes_forty_percent(measured):
 @linux
 def test_peak_ram_is_what_is_kept(measured):
     assert measured["kept"]["peak_net"] <= MOST_RAM * measured["kept"]["weights"]
-    assert measured["kept"]["peak_net"] >= 0.95 * measured["kept"]["weights"], "less than the weights: not measured"
+    assert measured["kept"]["peak_net"] >= 0.95 * measured["kept"]["weights"], "less than the weights: wrong"
+
+
+@linux
+def test_peak_committed_memory_is_what_is_kept(measured):
+    """On Windows nothing is granted that is not paid for: neither a dense skeleton nor the mapped file."""
+    assert measured["kept"]["committed_net"] <= MOST_RAM * measured["kept"]["weights"]
+    assert measured["kept"]["committed_net"] >= 0.95 * measured["kept"]["weights"], "less than the weights: wrong"
+
+
+@linux
+@pytest.mark.parametrize("way", ["dense", "applied"])
+def test_the_ordinary_loader_commits_the_skeleton_and_the_mapped_file(measured, way):
+    """So that the test above can fail, and says what it should: the sum that ComfyUI's loader is known to take."""
+    whole = measured["dense"]["weights"] + measured["file_bytes"]
+    assert measured[way]["committed_net"] == pytest.approx(whole, rel=0.05)
+    assert measured[way]["committed_net"] > 3 * measured["kept"]["weights"]
 
 
 @linux
@@ -84,7 +103,6 @@ def test_what_the_benchmark_prints_is_whole(measured):
     for figures in ways:
         assert figures["vram"] is None
         assert figures["load_seconds"] > 0 and figures["evicted_seconds"] > 0
-        assert figures["windows"]["peak"] >= figures["windows"]["after"] == figures["weights"]
         assert figures.keys() == ways[0].keys()
 
 
@@ -98,7 +116,8 @@ def test_under_dynamic_vram_the_file_is_mapped_and_the_skipped_part_is_let_go(fi
         assert measured[way]["peak_net"] <= 0.1 * kept
         assert kept <= measured[way]["ranges_read"] <= MOST_READ * kept
     assert measured["dense"]["ranges_read"] == measured["file_bytes"]
-    assert measured["kept"]["evicted_seconds"] is None and measured["kept"]["windows"] is None
+    assert measured["kept"]["committed_net"] <= 0.1 * kept
+    assert measured["kept"]["evicted_seconds"] is None
 
 
 def test_dynamic_mode_without_a_gpu_is_a_sentence():

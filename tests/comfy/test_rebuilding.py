@@ -101,10 +101,14 @@ def test_hooks_set_before_apply(prune, from_file):
 
 
 def check_the_clone_for_another_gpu(prune, from_file):
+    import comfy.model_management as mm
+
     pruned = prune(from_file, SKIP, REUSE).clip
+    encode(from_file)
     elsewhere = copy.copy(pruned)
     elsewhere.patcher = pruned.patcher.deepclone_multigpu()
     elsewhere.cond_stage_model = elsewhere.patcher.model
+    assert any(loaded.model is from_file.patcher for loaded in mm.current_loaded_models)  # the dense is another model
     assert elsewhere.patcher.is_dynamic() and elsewhere.patcher.model is not pruned.patcher.model
     assert set(elsewhere.patcher.model.state_dict()) == set(pruned.patcher.model.state_dict())
     assert torch.equal(encode(elsewhere), wide_wanted())

@@ -17,6 +17,7 @@ OURS = {
     "SkrrCalibrate",
     "SkrrLoadPlan",
     "SkrrProjection",
+    "SkrrReport",
     "SkrrSaveEncoder",
     "SkrrSavePlan",
     "SkrrSearch",

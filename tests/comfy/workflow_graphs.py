@@ -1,0 +1,303 @@
+"""The workflows that come with the pack, each a function from a fresh Graph to a laid-out one."""
+
+from __future__ import annotations
+
+from .workflow_maker import Graph
+
+__all__ = ["GRAPHS"]
+
+PROMPT = (
+    "a red fox in a yellow raincoat reading a paper map under a street lantern, rain, evening, two paper boats in the "
+    "gutter, photograph"
+)
+SCENES = "\n".join(
+    f"a {colour} {shape} {where} a {other}"
+    for colour, shape in (("red", "circle"), ("green", "square"), ("blue", "triangle"), ("yellow", "circle"))
+    for where, other in (("left of", "white square"), ("above", "purple circle"), ("right of", "orange triangle"))
+)
+FLUX_FILES = """**Files** (in `ComfyUI/models/…`)
+- `diffusion_models/` flux1-dev.safetensors
+- `text_encoders/` t5xxl_fp16.safetensors (or t5xxl_fp8_e4m3fn.safetensors), clip_l.safetensors
+- `vae/` ae.safetensors
+"""
+
+
+def _flux_loaders(g: Graph, x: int, y: int):
+    """The usual loaders of FLUX.1-dev, one below the other."""
+    unet = g.node("UNETLoader", (x, y), unet_name="flux1-dev.safetensors")
+    files = {"clip_name1": "t5xxl_fp16.safetensors", "clip_name2": "clip_l.safetensors"}
+    clip = g.node("DualCLIPLoader", (x, unet.bottom + 60), type="flux", **files)
+    vae = g.node("VAELoader", (x, clip.bottom + 60), vae_name="ae.safetensors")
+    return unet, clip, vae
+
+
+# What the page draws on these nodes takes room: their heights in canvas mode.
+PLAN, APPLY, LOADER, SAVE_PLAN, SEARCH = 490, 380, 560, 400, 900
+
+
+def _smaller(g: Graph, clip, x: int, y: int):
+    """Skrr Load Plan and Skrr Apply, one below the other; and to their right, below the prompts, the report."""
+    plan = g.node("SkrrLoadPlan", (x, y), 400, PLAN, clip=clip)
+    apply = g.node("SkrrApply", (x, plan.bottom + 60), 400, APPLY, clip=clip, plan=plan[0], sparsity=0.4)
+    report = g.node("PreviewAny", (x + 480, 660), 400, 270, called="What was removed", source=apply[1])
+    return plan, apply, report
+
+
+def _sampler(g: Graph, at, model, positive, negative, latent, vae, prefix: str, high: int = 560, **settings):
+    """KSampler, VAE Decode and Save Image, one below the other; returned as a tuple."""
+    sampler = g.node(
+        "KSampler", at, model=model, positive=positive, negative=negative, latent_image=latent, seed=7, **settings
+    )
+    decode = g.node("VAEDecode", (at[0], sampler.bottom + 60), samples=sampler[0], vae=vae)
+    save = g.node("SaveImage", (sampler.right + 40, at[1]), 480, high, images=decode[0], filename_prefix=prefix)
+    return sampler, decode, save
+
+
+def flux1_dev_preset(g: Graph) -> None:
+    """FLUX.1-dev with the published plan."""
+    g.note(
+        "# FLUX.1-dev, text encoder 40 % smaller\n\n"
+        "Nothing new to download: **Skrr Apply** stands between the CLIP loader and the prompt and takes out of T5-XXL "
+        "what FLUX misses least. fp16: 9.5 GB become 5.7 GB; fp8: 4.8 GB become 2.8 GB.\n\n"
+        f"{FLUX_FILES}\n"
+        "**Try**: move `sparsity` between 0 (unchanged) and 0.4, with the seed fixed. The plan is the published one, "
+        "found by the authors of the method; this pack has not measured it on real weights.",
+        (0, 0), (360, 560),
+    )  # fmt: skip
+    unet, clip, vae = _flux_loaders(g, 420, 0)
+    plan, apply, report = _smaller(g, clip[0], 840, 0)
+    text = g.node("CLIPTextEncode", (1320, 0), 400, clip=apply[0], text=PROMPT)
+    guidance = g.node("FluxGuidance", (1320, text.bottom + 60), 400, conditioning=text[0], guidance=3.5)
+    nothing = g.node("ConditioningZeroOut", (1320, guidance.bottom + 60), 400, conditioning=text[0])
+    latent = g.node("EmptySD3LatentImage", (1320, nothing.bottom + 60), 400, width=1024, height=1024)
+    sampling = _sampler(
+        g, (1780, 0), unet[0], guidance[0], nothing[0], latent[0], vae[0], "skrr_flux", 930, steps=20, cfg=1.0,
+        sampler_name="euler", scheduler="simple",
+    )  # fmt: skip
+    _frames(g, (unet, clip, vae), report, (plan, apply), (text, guidance, nothing, latent), sampling)
+
+
+def sd3_preset(g: Graph) -> None:
+    """SD3 with the published plan for its T5-XXL."""
+    g.note(
+        "# Stable Diffusion 3, T5-XXL 40 % smaller\n\n"
+        "SD3 has three text encoders; only the large one, T5-XXL, is made smaller. CLIP-L and CLIP-G stay whole.\n\n"
+        "**Files** (in `ComfyUI/models/…`)\n"
+        "- `checkpoints/` sd3_medium.safetensors\n"
+        "- `text_encoders/` clip_l.safetensors, clip_g.safetensors, t5xxl_fp16.safetensors (or "
+        "t5xxl_fp8_e4m3fn.safetensors)\n\n"
+        "The plan is the published one, found by the authors of the method; this pack has not measured it on real "
+        "weights.",
+        (0, 0), (360, 560),
+    )  # fmt: skip
+    model = g.node("CheckpointLoaderSimple", (420, 0), ckpt_name="sd3_medium.safetensors")
+    files = ("clip_l.safetensors", "clip_g.safetensors", "t5xxl_fp16.safetensors")
+    named = {f"clip_name{n}": file for n, file in enumerate(files, 1)}
+    clip = g.node("TripleCLIPLoader", (420, model.bottom + 60), **named)
+    shift = g.node("ModelSamplingSD3", (420, clip.bottom + 60), model=model[0], shift=3.0)
+    plan, apply, report = _smaller(g, clip[0], 840, 0)
+    text = g.node("CLIPTextEncode", (1320, 0), 400, clip=apply[0], text=PROMPT)
+    negative = g.node("CLIPTextEncode", (1320, text.bottom + 60), 400, called="Negative", clip=apply[0], text="")
+    latent = g.node("EmptySD3LatentImage", (1320, negative.bottom + 60), 400, width=1024, height=1024)
+    sampling = _sampler(
+        g, (1780, 0), shift[0], text[0], negative[0], latent[0], model[2], "skrr_sd3", 930, steps=28, cfg=4.5,
+        sampler_name="dpmpp_2m", scheduler="sgm_uniform",
+    )  # fmt: skip
+    _frames(g, (model, clip, shift), report, (plan, apply), (text, negative, latent), sampling)
+
+
+def pixart_sigma_preset(g: Graph) -> None:
+    """PixArt-Sigma with the published plan, the only one with published re-use pairs."""
+    g.note(
+        "# PixArt-Sigma, T5-XXL 42 % smaller\n\n"
+        "PixArt is small (0.6 billion parameters), its text encoder is not (4.8 billion). Its published plan also "
+        "re-uses kept parts in the place of removed ones.\n\n"
+        "**Files** (in `ComfyUI/models/…`)\n"
+        "- `diffusion_models/` PixArt-Sigma-XL-2-1024-MS.pth\n"
+        "- `text_encoders/` t5xxl_fp16.safetensors (or t5xxl_fp8_e4m3fn.safetensors)\n"
+        "- `vae/` sdxl_vae.safetensors\n\n"
+        "The plan is the published one, found by the authors of the method; this pack has not measured it on real "
+        "weights.",
+        (0, 0), (360, 560),
+    )  # fmt: skip
+    unet = g.node("UNETLoader", (420, 0), unet_name="PixArt-Sigma-XL-2-1024-MS.pth")
+    clip = g.node("CLIPLoader", (420, unet.bottom + 60), clip_name="t5xxl_fp16.safetensors", type="pixart")
+    vae = g.node("VAELoader", (420, clip.bottom + 60), vae_name="sdxl_vae.safetensors")
+    plan, apply, report = _smaller(g, clip[0], 840, 0)
+    text = g.node("CLIPTextEncode", (1320, 0), 400, clip=apply[0], text=PROMPT)
+    negative = g.node("CLIPTextEncode", (1320, text.bottom + 60), 400, called="Negative", clip=apply[0], text="")
+    latent = g.node("EmptyLatentImage", (1320, negative.bottom + 60), 400, width=1024, height=1024)
+    sampling = _sampler(
+        g, (1780, 0), unet[0], text[0], negative[0], latent[0], vae[0], "skrr_pixart", 930, steps=20, cfg=4.5,
+        sampler_name="dpmpp_2m", scheduler="normal",
+    )  # fmt: skip
+    _frames(g, (unet, clip, vae), report, (plan, apply), (text, negative, latent), sampling)
+
+
+def search_once(g: Graph) -> None:
+    """Calibrate, search, save: a plan for the encoder and the image model at hand."""
+    g.note(
+        "# Search once, use it from then on\n\n"
+        "Finds out which parts of *your* text encoder *your* image model misses least, and saves the plan into "
+        "`models/skrr`. No picture is made and FLUX itself is not loaded: **Skrr Projection** reads the few MB it "
+        "takes.\n\n"
+        "- It can take hours for a T5-XXL; `minutes` bounds it. **Cancel** keeps what was found, and running it "
+        "again goes on from there.\n"
+        "- Prompts of yours make a plan for your kind of pictures: set `prompts` of **Skrr Calibrate** to `text` or "
+        "to a .txt file in `ComfyUI/input`.\n"
+        "- Minutes instead of hours: connect a **Skrr Load Plan** to `plan` of **Skrr Search**. Then only what to "
+        "re-use is searched.\n\n"
+        "Afterwards choose the plan by its name in **Skrr Load Plan**.\n\n"
+        f"{FLUX_FILES}",
+        (0, 0), (400, 560),
+    )  # fmt: skip
+    files = {"clip_name1": "t5xxl_fp16.safetensors", "clip_name2": "clip_l.safetensors"}
+    clip = g.node("DualCLIPLoader", (460, 0), type="flux", **files)
+    model = g.node("SkrrProjection", (460, clip.bottom + 80), file="flux1-dev.safetensors")
+    prompts = g.node("SkrrCalibrate", (860, 0), 380, clip=clip[0], model=model[0])
+    search = g.node(
+        "SkrrSearch", (1300, 0), 460, SEARCH, clip=clip[0], model=model[0], calibration=prompts[0], encoder="t5xxl",
+        name="my flux plan",
+    )  # fmt: skip
+    report = g.node("PreviewAny", (1820, 0), 460, 400, called="The levels found", source=search[1])
+    save = g.node("SkrrSavePlan", (1820, 500), 460, SAVE_PLAN, plan=search[0], filename="my flux plan")
+    g.group("Load", "load", clip, model)
+    g.group("Prompts to measure on", "prompt", prompts)
+    g.group("Search", "skrr", search)
+    g.group("Keep", "sample", report, save)
+
+
+def compare(g: Graph) -> None:
+    """The same prompt and seed with the dense and the pruned encoder, and SkrrReport on both."""
+    g.note(
+        "# Dense against pruned\n\n"
+        "The same prompt and seed twice: above with the whole text encoder, below with the smaller one. **Skrr "
+        "Report** says in figures and words what the difference is, and its plot is saved as a picture.\n\n"
+        "A picture that is different is not worse. Look at several seeds before you choose a `sparsity`.\n\n"
+        f"{FLUX_FILES}",
+        (0, 0), (360, 560),
+    )  # fmt: skip
+    unet, clip, vae = _flux_loaders(g, 420, 0)
+    plan = g.node("SkrrLoadPlan", (840, 0), 400, PLAN, clip=clip[0])
+    apply = g.node("SkrrApply", (840, plan.bottom + 60), 400, APPLY, clip=clip[0], plan=plan[0], sparsity=0.4)
+    prompt = g.node("PrimitiveStringMultiline", (1320, 0), 400, called="Prompt", value=PROMPT)
+    latent = g.node("EmptySD3LatentImage", (1320, prompt.bottom + 60), 400, width=1024, height=1024)
+    rows = []
+    for y, name, source in ((0, "dense", clip[0]), (760, "pruned", apply[0])):
+        text = g.node("CLIPTextEncode", (1800, y), 320, 120, called=f"Prompt, {name}", clip=source, text=prompt[0])
+        guidance = g.node("FluxGuidance", (1800, text.bottom + 50), conditioning=text[0], guidance=3.5)
+        nothing = g.node("ConditioningZeroOut", (1800, guidance.bottom + 50), conditioning=text[0])
+        sampling = _sampler(
+            g, (2160, y), unet[0], guidance[0], nothing[0], latent[0], vae[0], f"skrr_{name}", steps=20, cfg=1.0,
+            sampler_name="euler", scheduler="simple",
+        )  # fmt: skip
+        rows.append((text, guidance, nothing, *sampling))
+    report = g.node(
+        "SkrrReport", (3060, 0), 560, 760, dense=clip[0], pruned=apply[0], prompt=prompt[0], model=unet[0],
+        dense_picture=rows[0][4][0], pruned_picture=rows[1][4][0],
+    )  # fmt: skip
+    words = g.node("PreviewAny", (3060, report.bottom + 80), 560, 320, called="In words", source=report[0])
+    save = g.node("SaveImage", (3680, 0), 560, 760, images=report[1], filename_prefix="skrr_report")
+    g.group("Load", "load", unet, clip, vae)
+    g.group("Make it smaller", "skrr", plan, apply)
+    g.group("The same for both", "prompt", prompt, latent)
+    g.group("Dense", "sample", *rows[0])
+    g.group("Pruned", "sample", *rows[1])
+    g.group("Compare", "skrr", report, words, save)
+
+
+def load_pruned(g: Graph) -> None:
+    """Read only what the plan keeps, and keep it as a file of its own."""
+    g.note(
+        "# Never load the rest\n\n"
+        "**Skrr CLIP Loader** reads from the files only what the plan keeps: RAM never holds the whole T5-XXL. "
+        "**Skrr Save Encoder** writes what is left as one file, with the plan inside.\n\n"
+        "Next time choose `t5xxl_skrr.safetensors` in `file1` (press R first, so that the page sees it), take the "
+        "link off `plan`, and mute **Skrr Save Encoder** (Ctrl+M).\n\n"
+        "The saved file is for **Skrr CLIP Loader** only; ComfyUI's own loaders expect all parts.\n\n"
+        f"{FLUX_FILES}",
+        (0, 0), (380, 520),
+    )  # fmt: skip
+    plan = g.node("SkrrLoadPlan", (420, 0), 400, PLAN, source="flux1-dev")
+    files = {"file1": "t5xxl_fp16.safetensors", "file2": "clip_l.safetensors"}
+    place = (420, plan.bottom + 60)
+    clip = g.node("SkrrCLIPLoader", place, 400, LOADER, type="flux", sparsity=0.4, plan=plan[0], **files)
+    unet = g.node("UNETLoader", (900, 0), unet_name="flux1-dev.safetensors")
+    vae = g.node("VAELoader", (900, unet.bottom + 60), vae_name="ae.safetensors")
+    save = g.node("SkrrSaveEncoder", (900, vae.bottom + 120), clip=clip[0], encoder="t5xxl", filename="t5xxl_skrr")
+    report = g.node("PreviewAny", (900, save.bottom + 60), 320, 420, called="What was left out", source=clip[1])
+    text = g.node("CLIPTextEncode", (1300, 0), 400, clip=clip[0], text=PROMPT)
+    guidance = g.node("FluxGuidance", (1300, text.bottom + 60), 400, conditioning=text[0], guidance=3.5)
+    nothing = g.node("ConditioningZeroOut", (1300, guidance.bottom + 60), 400, conditioning=text[0])
+    latent = g.node("EmptySD3LatentImage", (1300, nothing.bottom + 60), 400, width=1024, height=1024)
+    sampling = _sampler(
+        g, (1760, 0), unet[0], guidance[0], nothing[0], latent[0], vae[0], "skrr_flux", 930, steps=20, cfg=1.0,
+        sampler_name="euler", scheduler="simple",
+    )  # fmt: skip
+    g.group("Load only what is kept", "skrr", plan, clip)
+    g.group("Load", "load", unet, vae)
+    g.group("Keep it as a file", "skrr", save, report)
+    g.group("Prompt", "prompt", text, guidance, nothing, latent)
+    g.group("Picture", "sample", *sampling)
+
+
+def skrr_demo(g: Graph) -> None:
+    """The whole method on the small pipeline that comes with the pack: no files."""
+    g.note(
+        "# Try Skrr here\n\n"
+        "Everything here comes with the pack: a small image model and its text encoder, trained on simple scenes. "
+        "Press **Run**: the encoder is searched, made smaller, and both versions paint the same prompt.\n\n"
+        "Then move `sparsity`, change the prompt, and look at the two pictures.",
+        (0, 0), (380, 300),
+    )  # fmt: skip
+    models = g.node("SkrrDemoModels", (420, 0), 340)
+    prompts = g.node("SkrrCalibrate", (420, models.bottom + 80), 340, clip=models[1], model=models[0])
+    search = g.node(
+        "SkrrSearch", (840, 0), 440, SEARCH, clip=models[1], model=models[0], calibration=prompts[0], sparsity=0.4,
+        beam=1, name="demo",
+    )  # fmt: skip
+    apply = g.node("SkrrApply", (1340, 0), 400, APPLY, clip=models[1], plan=search[0], sparsity=0.4)
+    prompt = g.node("PrimitiveStringMultiline", (1340, apply.bottom + 120), 400, called="Prompt", value="a red circle left of a blue square")
+    latent = g.node("EmptyLatentImage", (1340, prompt.bottom + 60), 400, width=64, height=64)
+    rows = []
+    for y, name, source in ((0, "dense", models[1]), (660, "pruned", apply[0])):
+        text = g.node("CLIPTextEncode", (1820, y), 300, 100, called=f"Prompt, {name}", clip=source, text=prompt[0])
+        nothing = g.node("CLIPTextEncode", (1820, text.bottom + 50), 300, 100, called="Empty", clip=source, text="")
+        sampler = g.node(
+            "KSampler", (2160, y), 300, model=models[0], positive=text[0], negative=nothing[0],
+            latent_image=latent[0], seed=7, steps=20, cfg=4.0, sampler_name="euler", scheduler="simple",
+        )  # fmt: skip
+        decode = g.node("VAEDecode", (2160, sampler.bottom + 50), 300, samples=sampler[0], vae=models[2])
+        image = g.node("PreviewImage", (2500, y), 300, 320, called=name.capitalize(), images=decode[0])
+        rows.append((text, nothing, sampler, decode, image))
+    report = g.node(
+        "SkrrReport", (2860, 0), 560, 760, dense=models[1], pruned=apply[0], prompt=prompt[0], model=models[0],
+        dense_picture=rows[0][3][0], pruned_picture=rows[1][3][0],
+    )  # fmt: skip
+    g.group("Comes with the pack", "load", models, prompts)
+    g.group("Search", "skrr", search)
+    g.group("Make it smaller", "skrr", apply)
+    g.group("The same for both", "prompt", prompt, latent)
+    g.group("Dense", "sample", *rows[0])
+    g.group("Pruned", "sample", *rows[1])
+    g.group("Compare", "skrr", report)
+
+
+def _frames(g: Graph, load, report, smaller, prompt, sampling) -> None:
+    g.group("1  Load", "load", *load)
+    g.group("2  Make the text encoder smaller", "skrr", *smaller)
+    g.group("3  Prompt", "prompt", *prompt)
+    g.group("4  Picture", "sample", *sampling)
+    g.group("Report", "note", report)
+
+
+# The file's name without its ending -> how it is drawn.
+GRAPHS = {
+    "flux1_dev_preset": flux1_dev_preset,
+    "sd3_preset": sd3_preset,
+    "pixart_sigma_preset": pixart_sigma_preset,
+    "search_once": search_once,
+    "compare": compare,
+    "load_pruned": load_pruned,
+    "skrr_demo": skrr_demo,
+}
