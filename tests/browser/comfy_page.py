@@ -1,0 +1,172 @@
+"""ComfyUI's page in a headless Chromium, as a person uses it: open, drop a file, press Run, look at a node's panel."""
+
+import json
+import os
+import re
+import shutil
+import urllib.request
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+__all__ = ["ARGUMENTS", "ComfyPage", "chromium", "settings"]
+
+ARTEFACTS = Path(__file__).parent / "artefacts"
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
+    "--no-first-run --hide-scrollbars"
+).split()
+SECONDS = 1000
+# Everything is slow on a small machine that does other work too.
+PATIENCE = 120 * SECONDS
+expect.set_options(timeout=PATIENCE)
+READY = "window.app?.extensionManager && window.app.rootGraph?.nodes && !document.querySelector('#splash-loader')"
+
+
+def chromium() -> str | None:
+    """The browser: $CHROMIUM, or one on the path."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return os.environ.get("CHROMIUM") or next((found for found in map(shutil.which, names) if found), None)
+
+
+def settings(server, vue: bool, palette: str) -> None:
+    """Chooses renderer and palette as the settings dialog would, before a page is opened."""
+    chosen = {"Comfy.VueNodes.Enabled": vue, "Comfy.ColorPalette": palette, "Comfy.TutorialCompleted": True}
+    chosen["LiteGraph.Canvas.MaximumFps"] = 10  # drawn without a GPU: the search needs the processor too
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}/settings", json.dumps(chosen).encode())
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).read()
+
+
+class ComfyPage:
+    """One tab. `complaints` collects what the pack made the browser complain about."""
+
+    def __init__(self, page: Page, server, tag: str):
+        self.page, self.server, self.tag = page, server, tag
+        self.complaints: list[str] = []
+        page.set_default_timeout(PATIENCE)
+        page.on("console", self._listen)
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+
+    def _listen(self, message) -> None:
+        said = f"{message.text} {message.location.get('url', '')}"
+        # The server's files and routes of the pack have its name in their address.
+        if message.type in ("error", "warning") and "skrr" in said.lower():
+            self.complaints.append(f"{message.type}: {said}")
+
+    def open(self) -> "ComfyPage":
+        """Loads the page, again if it was open."""
+        self.page.goto(f"http://127.0.0.1:{self.server.port}/")
+        self.page.wait_for_function(READY)
+        return self
+
+    def reload(self) -> None:
+        """Presses reload."""
+        self.page.reload()
+        self.page.wait_for_function(READY)
+
+    def drop(self, workflow: str, name: str = "dropped.json") -> None:
+        """Drops a workflow file on the canvas."""
+        identity = json.loads(workflow)["id"]
+        self.page.evaluate(
+            """([text, name]) => {
+              const data = new DataTransfer()
+              data.items.add(new File([text], name, { type: "application/json" }))
+              const how = { bubbles: true, cancelable: true, dataTransfer: data, clientX: 600, clientY: 500 }
+              const canvas = document.querySelector("#graph-canvas")
+              canvas.dispatchEvent(new DragEvent("dragover", how))
+              canvas.dispatchEvent(new DragEvent("drop", how))
+            }""",
+            [workflow, name],
+        )
+        self.page.wait_for_function(f"window.app.rootGraph.id === {json.dumps(identity)}")
+
+    def look_at(self, kind: str, scale: float = 1.0) -> None:
+        """Brings the first node of a kind to the top left, below the menus."""
+        self.page.evaluate(
+            """([kind, scale]) => {
+              const node = app.rootGraph.nodes.find((each) => each.type === kind)
+              app.canvas.ds.scale = scale
+              app.canvas.ds.offset = [110 / scale - node.pos[0], 95 / scale - node.pos[1]]
+              app.canvas.setDirty(true, true)
+            }""",
+            [kind, scale],
+        )
+        expect(self.panel(kind)).to_be_visible()
+
+    def panel(self, kind: str):
+        """The panel of the first node of a kind."""
+        return self.page.locator(f".skrr-panel[data-node={kind}]").first
+
+    def part(self, kind: str, name: str):
+        """A named part of its text."""
+        return self.panel(kind).locator(f"[data-part={name}]")
+
+    def states(self, kind: str) -> dict[int, str]:
+        """Sub-block -> how the map shows it."""
+        read = "cells => cells.map((cell) => [Number(cell.dataset.index), cell.dataset.state])"
+        return dict(map(tuple, self.panel(kind).locator(".cell").evaluate_all(read)))
+
+    def arcs(self, kind: str) -> set[tuple[int, int]]:
+        """(place, source) of the arcs."""
+        read = "arcs => arcs.map((arc) => [Number(arc.dataset.place), Number(arc.dataset.source)])"
+        return set(map(tuple, self.panel(kind).locator(".arc").evaluate_all(read)))
+
+    def points(self, kind: str) -> list[float]:
+        """The discrepancies of the chart's points, in order."""
+        read = "points => points.map((point) => Number(point.dataset.discrepancy))"
+        return self.panel(kind).locator(".best").evaluate_all(read)
+
+    def widget(self, kind: str, name: str):
+        """A widget's value."""
+        return self.page.evaluate(
+            """([kind, name]) => {
+              const node = app.rootGraph.nodes.find((each) => each.type === kind)
+              return node.widgets.find((widget) => widget.name === name).value
+            }""",
+            [kind, name],
+        )
+
+    def set_widget(self, kind: str, name: str, value) -> None:
+        """Sets a widget as the renderers do: its value, then its callback."""
+        self.page.evaluate(
+            """([kind, name, value]) => {
+              const widget = app.rootGraph.nodes.find((n) => n.type === kind).widgets.find((w) => w.name === name)
+              widget.value = value
+              widget.callback?.(value)
+            }""",
+            [kind, name, value],
+        )
+
+    def run(self) -> None:
+        """Presses Run."""
+        self.page.get_by_test_id("queue-button").click()
+
+    def cancel(self) -> None:
+        """Presses ComfyUI's own cancel button."""
+        self.page.get_by_role("button", name=re.compile("Cancel current run", re.I)).first.click()
+
+    def picture(self, name: str) -> None:
+        """Keeps a screenshot among the artefacts."""
+        ARTEFACTS.mkdir(exist_ok=True)
+        self.page.screenshot(path=ARTEFACTS / f"{name} {self.tag}.png")
+
+    def ask(self, path: str):
+        """What one of the pack's routes answers."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{self.server.port}{path}", timeout=60) as answer:
+            return json.loads(answer.read())
+
+    def runs(self) -> list[dict]:
+        """What the server knows of the searches of the workflow on the canvas: all but the levels."""
+        return self.ask(f"/skrr/runs?workflow={self.page.evaluate('app.rootGraph.id')}")
+
+    def search(self) -> dict:
+        """Presses Run and waits until a search has begun."""
+        before = len(self.runs())
+        self.run()
+        for _ in range(1500):
+            runs = self.runs()
+            if len(runs) > before:
+                return runs[-1]
+            self.page.wait_for_timeout(200)
+        raise AssertionError("no search began")

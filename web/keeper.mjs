@@ -1,0 +1,196 @@
+// Keeps one node's panel true: looks what the node's plan is, asks the server for it, listens to searches, pins plans.
+
+import { planOfRun } from "./levels.mjs"
+import { choosesLevel, emptyNote, pinWidget, planSource, sparsityOf } from "./node_view.mjs"
+
+/** What was asked for a plan, as one string: equal for the same question. */
+function key(question) {
+  return JSON.stringify(question)
+}
+
+/** The plan that a running search has so far, or null before its first level. */
+function soFar(run) {
+  return run.levels.length && run.levels.every((level) => level.order.length) ? planOfRun(run) : null
+}
+
+export class Keeper {
+  /** `face` is the adapter's face of the node, `host` the adapter's {ask, workflowId}. */
+  constructor(face, panel, host) {
+    this.face = face
+    this.panel = panel
+    this.host = host
+    this.seen = {}
+    this.state = {} // the server's memory of this node: exact bytes and warnings of its last run
+    this.answer = null // {plan} or {error}
+    this.run = null
+    this.number = 0
+    this.last = Promise.resolve() // what was heard of searches is taken in one by one, in order
+  }
+
+  /** Looks at widgets and links; asks and draws again where something changed. Cheap when nothing did. */
+  look() {
+    const places = this.face.places()
+    if (!places.length) return
+    const source = planSource(this.face)
+    const now = {
+      workflow: this.host.workflowId(),
+      place: places[0],
+      owner: source.owner?.places()[0] ?? "",
+      text: source.ask?.text ?? "",
+      source: source.ask?.source ?? "",
+      kind: source.ask?.kind ?? "",
+      pinned: pinWidget(this.face)?.value ?? "",
+      sparsity: sparsityOf(this.face),
+    }
+    const changed = (...names) => names.some((name) => now[name] !== this.seen[name])
+    const [moved, other] = [changed("workflow", "place"), changed("owner", "text", "source", "kind")]
+    const drawn = changed("sparsity", "pinned")
+    this.seen = now
+    if (moved || other) this.refresh(moved)
+    else if (drawn) this.draw()
+  }
+
+  /** Asks the server for everything again. */
+  async refresh(runs = true) {
+    const number = ++this.number
+    const { workflow, place, owner } = this.seen
+    if (place === undefined) return
+    const source = planSource(this.face)
+    const [state, answer] = await Promise.all([this.known(place), this.plan(source, workflow, owner)])
+    if (number !== this.number) return // asked again meanwhile
+    this.state = state
+    this.answer = answer
+    this.draw()
+    if (runs && this.face.type === "SkrrSearch") {
+      this.inTurn(async () => {
+        await this.findRun()
+        this.draw()
+      })
+    }
+  }
+
+  known(place) {
+    const query = new URLSearchParams({ workflow: this.seen.workflow, node: place })
+    return this.host.ask(`/skrr/node?${query}`)
+  }
+
+  async plan(source, workflow, owner) {
+    if (source.ask) {
+      const page = await this.host.ask("/skrr/plan", source.ask)
+      return page.error ? page : { plan: page, exact: {} }
+    }
+    if (!source.owner) return null
+    const state = await this.known(owner)
+    return state.plan ? { plan: state.plan, exact: state.exact } : null
+  }
+
+  async findRun() {
+    const { workflow, place } = this.seen
+    const query = new URLSearchParams({ workflow, node: place })
+    const runs = await this.host.ask(`/skrr/runs?${query}`)
+    const last = Array.isArray(runs) ? runs[runs.length - 1] : null
+    this.run = last ? await this.host.ask(`/skrr/runs/${last.run}`) : null
+    if (this.run?.error) this.run = null
+  }
+
+  mine(detail) {
+    return detail.workflow === this.seen.workflow && this.face.places().includes(detail.node)
+  }
+
+  inTurn(work) {
+    this.last = this.last.finally(work)
+    return this.last
+  }
+
+  /** A search told of itself: a head and the levels from `from` on. What was missed is fetched. */
+  heardRun(detail) {
+    if (this.face.type === "SkrrSearch" && this.mine(detail)) this.inTurn(() => this.takeIn(detail))
+    else if (detail.state !== "running") this.heardNode(detail)
+  }
+
+  async takeIn(detail) {
+    if (this.run?.run !== detail.run || this.run.levels.length < detail.from) await this.findRun()
+    else {
+      const levels = [...this.run.levels.slice(0, detail.from), ...detail.levels]
+      this.run = { ...this.run, ...detail, from: 0, levels }
+    }
+    if (detail.state === "running") this.draw()
+    else this.refresh(false)
+  }
+
+  /** A node ran: this one, or the one this one's plan comes from. */
+  heardNode(detail) {
+    const { workflow, place, owner } = this.seen
+    if (detail.workflow === workflow && (detail.node === place || detail.node === owner)) this.refresh(false)
+  }
+
+  draw() {
+    const source = planSource(this.face)
+    const answer = this.answer
+    const pinned = Boolean(pinWidget(this.face)?.value?.trim?.())
+    const searching = this.run?.state === "running"
+    const run = searching || !pinned ? this.run : null
+    const plan = searching ? soFar(this.run) : (answer?.plan ?? null)
+    const exact = { ...(answer?.exact ?? {}), ...(this.state.exact ?? {}) }
+    const long = this.face.type !== "SkrrApply"
+    this.panel.show({
+      plan,
+      run,
+      error: searching ? "" : (answer?.error ?? ""),
+      note: this.note(plan, run, source),
+      exact: searching ? { [run.slot.slot]: run.exact } : exact,
+      warnings: plan && this.state.plan?.name === plan.name ? (this.state.warnings ?? []) : [],
+      sparsity: searching ? null : sparsityOf(this.face),
+      shows: { facts: !searching, chart: long && !run, notes: long && !searching },
+      buttons: searching ? [] : this.buttons(plan, pinned),
+    })
+  }
+
+  note(plan, run, source) {
+    if (plan && choosesLevel(this.face) && sparsityOf(this.face) === null) {
+      return "The sparsity comes through a link: the plan's largest level is shown."
+    }
+    return plan || run || this.answer?.error ? "" : emptyNote(this.face, source)
+  }
+
+  buttons(plan, pinned) {
+    if (!pinWidget(this.face)) return []
+    const found = this.state.plan
+    const buttons = []
+    const pin = (label, hint) => buttons.push({ action: "pin", label, hint, press: () => this.pin() })
+    if (!pinned && (plan || found)) {
+      pin("Pin plan into workflow", "Writes the plan into this node, so that the saved workflow runs anywhere without a search.")
+    }
+    if (pinned && this.face.type === "SkrrSearch" && found && plan && key([found.name, found.levels]) !== key([plan.name, plan.levels])) {
+      pin("Replace by the last found plan", "Writes the plan of the last search over the pinned one.")
+    }
+    if (pinned) {
+      buttons.push({ action: "unpin", label: "Unpin", hint: "Empties the node's plan text.", press: () => this.unpin() })
+    }
+    return buttons
+  }
+
+  async pin() {
+    const answer = await this.text()
+    if (answer.error) return this.complain(answer.error)
+    this.face.write(this.face.type === "SkrrSearch" ? "pinned" : "text", answer.text)
+    this.look()
+  }
+
+  unpin() {
+    this.face.write(this.face.type === "SkrrSearch" ? "pinned" : "text", "")
+    this.look()
+  }
+
+  text() {
+    const { workflow, place } = this.seen
+    const source = planSource(this.face)
+    if (source.ask && !source.ask.text) return this.host.ask("/skrr/plan/text", source.ask)
+    return this.host.ask(`/skrr/node/text?${new URLSearchParams({ workflow, node: place })}`)
+  }
+
+  complain(error) {
+    this.answer = { ...this.answer, error }
+    this.draw()
+  }
+}

@@ -1,0 +1,69 @@
+// From a node on the canvas to what its panel shows. Knows the pack's nodes; asks the server through `host`.
+
+export const NODES = new Set(["SkrrApply", "SkrrCLIPLoader", "SkrrLoadPlan", "SkrrSavePlan", "SkrrSearch"])
+const AUTO = "auto"
+const PIN_WIDGET = { SkrrSearch: "pinned", SkrrLoadPlan: "text" }
+const WITH_SPARSITY = new Set(["SkrrApply", "SkrrCLIPLoader"])
+const MAX_STEPS = 32
+
+/** The widget that a node keeps a pinned plan in; null for nodes without. */
+export function pinWidget(node) {
+  return node.widget(PIN_WIDGET[node.type] ?? "")
+}
+
+/** Where `node`'s plan comes from: {owner, ask} with `ask` for POST /skrr/plan or null, and the node whose state to
+ * ask for otherwise. `node` is the adapter's face of a node: type, widget(name), upstream(input), known(). */
+export function planSource(node) {
+  let owner = node
+  if (!(node.type in PIN_WIDGET)) {
+    owner = node.upstream("plan")
+    if (!owner) return { owner: null, ask: null }
+  }
+  const text = owner.widget(PIN_WIDGET[owner.type] ?? "")
+  if (text?.value?.trim?.()) return { owner, ask: { text: text.value } }
+  if (owner.type !== "SkrrLoadPlan") return { owner, ask: null }
+  const source = owner.widget("source")
+  if (!source || text === null) return { owner, ask: null }
+  if (source.value !== AUTO) return { owner, ask: { source: String(source.value) } }
+  const kind = clipKind(owner)
+  return { owner, ask: kind ? { kind } : null }
+}
+
+/** The kind of CLIP connected to `node`, as far as the loader's widgets tell; null otherwise. */
+export function clipKind(node) {
+  let loader = node.upstream("clip")
+  for (let step = 0; loader && step < MAX_STEPS; step++) {
+    if (loader.type === "TripleCLIPLoader") return "sd3"
+    const type = loader.widget("type")?.value
+    if (type) return { chroma: "pixart" }[type] ?? (["flux", "sd3", "pixart"].includes(type) ? type : null)
+    loader = loader.upstream("clip")
+  }
+  return null
+}
+
+/** Whether the node takes one level of its plan (a search's plan ends where its target was reached). */
+export function choosesLevel(node) {
+  return WITH_SPARSITY.has(node.type)
+}
+
+/** The `sparsity` that a node takes a level by; null where it takes none or a link brings what cannot be read. */
+export function sparsityOf(node) {
+  if (!WITH_SPARSITY.has(node.type)) return null
+  const value = node.widget("sparsity")?.value
+  return typeof value === "number" ? value : null
+}
+
+/** What the user sees when no plan can be shown yet. */
+export function emptyNote(node, source) {
+  if (!source.owner) {
+    return node.type === "SkrrCLIPLoader" ? "" : "Connect a plan: from Skrr Load Plan or Skrr Search."
+  }
+  if (source.owner.type === "SkrrSearch") {
+    if (source.owner === node) return "Run the workflow once: the search is drawn here as it goes, and its plan can be pinned."
+    return "The search has not found a plan yet. Run it once, or pin a plan into it."
+  }
+  if (source.owner.type === "SkrrLoadPlan") {
+    return "auto takes the published plan for the kind of CLIP, which is known once this has run."
+  }
+  return "The plan is known once this has run."
+}

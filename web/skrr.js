@@ -1,0 +1,148 @@
+// The pack's one door to ComfyUI's front end: everything that knows app, api, nodes and widgets is in this file.
+
+import { api } from "../../scripts/api.js"
+import { app } from "../../scripts/app.js"
+import { NODES } from "./node_view.mjs"
+import { Panel } from "./panel.mjs"
+import { Keeper } from "./keeper.mjs"
+
+const LEAST_WIDTH = 400
+// How often widgets and links are looked at. Callbacks say at once what a person changes; this finds what undo,
+// loading and other packs change, alike in both renderers.
+const LOOK_EVERY = 400
+const PLAIN_VALUES = ["PrimitiveNode", "PrimitiveFloat", "PrimitiveString", "PrimitiveStringMultiline"]
+
+/** Asks a route of the pack; the answer's `error` is a sentence for the user. */
+async function ask(path, body) {
+  const options = body ? { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } } : {}
+  try {
+    const answer = await api.fetchApi(path, options)
+    return answer.ok ? await answer.json() : { error: `The server answered ${answer.status}.` }
+  } catch {
+    return { error: "The server cannot be reached." }
+  }
+}
+
+/** The workflow's id: the same in every tab and after a reload. */
+function workflowId() {
+  return String((app.rootGraph ?? app.graph)?.id ?? "")
+}
+
+/** The ids under which a node may run: its own, or inside subgraphs those of the path to it, as "3:12". */
+function executionIds(node, graph = app.rootGraph ?? app.graph, path = "") {
+  if (!graph || !node.graph) return []
+  if (node.graph === graph) return [`${path}${node.id}`]
+  const inner = (graph.nodes ?? []).filter((each) => each.subgraph)
+  return inner.flatMap((each) => executionIds(node, each.subgraph, `${path}${each.id}:`))
+}
+
+/** What the helpers may know of a node. */
+class Face {
+  constructor(node) {
+    this.node = node
+  }
+
+  get type() {
+    return this.node.comfyClass ?? this.node.type
+  }
+
+  /** {value} of a widget of this name, of a primitive where its input is linked to one; null if unknown. */
+  widget(name) {
+    const widget = this.node.widgets?.find((each) => each.name === name)
+    if (!widget) return null
+    const input = this.node.inputs?.find((each) => each.name === name || each.widget?.name === name)
+    if (!input || input.link === null || input.link === undefined) return widget
+    const origin = this.origin(name)
+    return origin?.widgets?.length && PLAIN_VALUES.includes(origin.type) ? { value: origin.widgets[0].value } : null
+  }
+
+  /** The node that feeds an input, past reroutes; null if there is none. */
+  upstream(name) {
+    const origin = this.origin(name)
+    return origin ? new Face(origin) : null
+  }
+
+  origin(name) {
+    let node = this.node
+    let slot = node.inputs?.findIndex((each) => each.name === name) ?? -1
+    for (let step = 0; slot >= 0 && step < 64; step++) {
+      node = node.getInputNode?.(slot) ?? null
+      if (!node || node.type !== "Reroute") return node
+      slot = 0
+    }
+    return null
+  }
+
+  places() {
+    return executionIds(this.node)
+  }
+
+  is(other) {
+    return this.node === other?.node
+  }
+
+  /** Writes a widget as a person would, as one step that can be undone. */
+  write(name, value) {
+    const widget = this.node.widgets.find((each) => each.name === name)
+    app.canvas.emitBeforeChange?.()
+    widget.value = value
+    widget.callback?.(value)
+    app.canvas.emitAfterChange?.()
+    this.node.setDirtyCanvas?.(true, true)
+  }
+}
+
+const host = { ask, workflowId }
+const keepers = new Set()
+
+/** Has `act` called after the method `name` of `owner`, if it has one, and the method's result handed on. */
+function after(owner, name, act) {
+  const method = owner[name]
+  owner[name] = function (...given) {
+    const result = method?.apply(this, given)
+    act()
+    return result
+  }
+}
+
+/** Gives a node its panel. */
+function adorn(node) {
+  const panel = new Panel(() => grow(node, panel))
+  panel.element.dataset.node = node.comfyClass
+  const widget = node.addDOMWidget("skrr_view", "SKRR_VIEW", panel.element, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: () => panel.height + 20,
+    getMaxHeight: () => panel.height + 20,
+  })
+  widget.serialize = false
+  const keeper = new Keeper(new Face(node), panel, host)
+  for (const each of node.widgets) {
+    if (each !== widget) after(each, "callback", () => keeper.look())
+  }
+  after(node, "onAdded", () => keepers.add(keeper))
+  after(node, "onRemoved", () => keepers.delete(keeper))
+  if (node.size[0] < LEAST_WIDTH) node.setSize([LEAST_WIDTH, node.size[1]])
+}
+
+/** Makes room in canvas mode, where a node does not grow with what it holds. */
+function grow(node, panel) {
+  if (!node.graph || !panel.height) return
+  const [, least] = node.computeSize()
+  if (node.size[1] < least) node.setSize([node.size[0], least])
+  node.setDirtyCanvas?.(true, true)
+}
+
+api.addEventListener("skrr.run", ({ detail }) => keepers.forEach((keeper) => keeper.heardRun(detail)))
+api.addEventListener("skrr.node", ({ detail }) => keepers.forEach((keeper) => keeper.heardNode(detail)))
+api.addEventListener("reconnected", () => keepers.forEach((keeper) => keeper.refresh()))
+setInterval(() => {
+  if (!document.hidden) keepers.forEach((keeper) => keeper.look())
+}, LOOK_EVERY)
+
+app.registerExtension({
+  name: "skrr.view",
+  nodeCreated(node) {
+    if (NODES.has(node.comfyClass)) adorn(node)
+  },
+})
