@@ -42,7 +42,7 @@ def main(argv=None) -> int:
 
 def measure(options) -> dict:
     """All figures that `options` ask for. Raises SkrrError for files that are not what they should be."""
-    ours = clean_prompts(read_prompts(options.set) if options.set else builtin_prompts("calibration"))
+    ours = clean_prompts(read_prompts(options.set) if options.set else builtin_prompts())
     whole = clean_prompts(read_prompts(options.reference))
     reference = clean_prompts(whole, options.most)
     if len(reference) < 4:

@@ -72,7 +72,7 @@ class SkrrCalibrate(io.ComfyNode):
         if model is not None:
             find_projection(model, choose_encoder(clip))
         if prompts == BUILT_IN:
-            lines = builtin_prompts("calibration")
+            lines = builtin_prompts()
         elif prompts == TEXT:
             if not text.strip():
                 raise SkrrError("prompts is set to text, but the text is empty. Write one prompt a line.")

@@ -20,7 +20,7 @@ HEADER = 4096
 NAMES = f"{', '.join(FIELDS[:-1])} or {FIELDS[-1]}"
 
 
-def builtin_prompts(name: str = "short") -> list[str]:
+def builtin_prompts(name: str = "calibration") -> list[str]:
     """One of the pack's own sets, in its order: "calibration", 600 prompts of 20 to 250 T5 tokens for real encoders,
     shuffled so that any even spread over it mixes subjects and lengths; "short", the 64 of the demo."""
     if name not in SETS:

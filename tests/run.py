@@ -1,8 +1,8 @@
 """All tests, one command: `python tests/run.py`. Sets up what it needs in .venv beside the pack; no other set-up.
 
-Runs the linter and tests/unit under .venv, and tests/comfy under every ComfyUI it finds (at $COMFYUI_PATH, above
-the pack's folder, in ~/ComfyUI and ~/ComfyUI-0.18.1), each with its own Python. What cannot run here is named
-aloud at the end. Further arguments go to pytest.
+Runs the linter and tests/unit under .venv, tests/web with Node, tests/comfy under every ComfyUI it finds (at
+$COMFYUI_PATH, above the pack's folder, in ~/ComfyUI and ~/ComfyUI-0.18.1), each with its own Python, and tests/browser
+with Chromium against the first of them. What cannot run here is named aloud at the end. Further arguments go to pytest.
 """
 
 import os
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+import zlib
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parent.parent
@@ -21,6 +22,8 @@ ENVIRONMENT = PACK / ".venv"
 PYTHON = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
 # The tests on a T5-XXL of real size: 12 GB of memory at most, a model file of 5 GB.
 BIG_MEMORY, BIG_DISK = 16e9, 12e9
+# What a folder's tests need beside pytest.
+TOOLS = {"tests/browser": ("playwright",), "tests/comfy": ("hypothesis",)}
 
 
 def main() -> int:
@@ -29,6 +32,10 @@ def main() -> int:
     notes, counts, failed = [], [0, 0, 0], False
     failed |= run([PYTHON, "-m", "ruff", "check", "."]) != 0
     failed |= test(PYTHON, "tests/unit", {}, counts)
+    if shutil.which("node"):
+        failed |= run(["node", "--test", *sorted((PACK / "tests" / "web").glob("*.test.mjs"))]) != 0
+    else:
+        notes.append("the page's own tests (tests/web): there is no Node on the path")
     roots = find_comfy_roots()
     big = {"SKRR_BIG_TESTS": "1"} if enough_room() else {}
     if not big:
@@ -38,6 +45,11 @@ def main() -> int:
     for root in roots:
         print(f"\n=== ComfyUI {root.version}", flush=True)
         failed |= test(root.python, "tests/comfy", {"COMFYUI_PATH": str(root.path), **big}, counts)
+    if roots and chromium():
+        print(f"\n=== The page of ComfyUI {roots[0].version}", flush=True)
+        failed |= test(roots[0].python, "tests/browser", {"COMFYUI_PATH": str(roots[0].path)}, counts)
+    elif roots:
+        notes.append("the tests in a browser: there is no Chromium, and it could not be installed")
     print("\nComfyUI tested: " + (", ".join(root.version for root in roots) or "none"))
     for note in notes:
         print(f"!!! SKIPPED {note}")
@@ -73,7 +85,7 @@ def test(python: Path, folder: str, environment: dict[str, str], counts: list[in
     """Runs pytest on a folder, adds to `counts` (passed, failed, skipped), and returns whether anything failed."""
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "result.xml"
-        environment = {**os.environ, **environment, **pytest_for(python)}
+        environment = {**os.environ, **environment, **tools_for(python, "pytest", *TOOLS.get(folder, ()))}
         # --rootdir: see pytest.ini.
         command = [python, "-m", "pytest", PACK / folder, f"--rootdir={PACK}", f"--junitxml={result}"]
         status = run([*command, "-q", "--durations=5", "-rs", *sys.argv[1:]], environment)
@@ -87,13 +99,25 @@ def test(python: Path, folder: str, environment: dict[str, str], counts: list[in
     return status != 0
 
 
-def pytest_for(python: Path) -> dict[str, str]:
-    """A path to pytest for a ComfyUI environment that lacks it: beside our own, never into ComfyUI's."""
-    if subprocess.run([python, "-c", "import pytest"], capture_output=True).returncode == 0:
+def chromium() -> bool:
+    """Whether there is a Chromium; Debian's is installed where that can be done without asking."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    if not any(map(shutil.which, names)) and shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
+        subprocess.run(["apt-get", "install", "-y", "-qq", "chromium"], stdout=subprocess.DEVNULL)
+    return any(map(shutil.which, names)) or "CHROMIUM" in os.environ
+
+
+def tools_for(python: Path, *tools: str) -> dict[str, str]:
+    """A path to test tools that a ComfyUI environment lacks: beside our own, never into ComfyUI's."""
+    found = [subprocess.run([python, "-c", f"import {tool}"], capture_output=True).returncode == 0 for tool in tools]
+    missing = [tool for tool, there in zip(tools, found, strict=True) if not there]
+    if not missing:
         return {}
-    extra = ENVIRONMENT / "pytest-for-comfyui"
-    if not extra.exists():
-        subprocess.run([python, "-m", "pip", "install", "-q", "--target", extra, "pytest>=8"], check=True)
+    extra = ENVIRONMENT / f"tools-{zlib.crc32(str(python).encode()):08x}"
+    if not all((extra / tool).exists() for tool in missing):
+        # By our own pip: an environment made by uv has none.
+        command = [str(PYTHON), "-m", "pip", "--python", str(python), "install", "-q", "--target", str(extra), *missing]
+        subprocess.run(command, check=True)
     return {"PYTHONPATH": str(extra)}
 
 

@@ -26,7 +26,7 @@ UNET = {
 }  # fmt: skip
 
 
-class _SmallDenoiser(comfy.ldm.pixart.pixartms.PixArtMS):
+class SmallPixArt(comfy.ldm.pixart.pixartms.PixArtMS):
     """ComfyUI's PixArt with the position embedding of small pictures: its own divides by the picture's side in
     whole 512 pixels, which is zero here. Layers, conditioning and weights are its own."""
 
@@ -42,15 +42,15 @@ class _SmallDenoiser(comfy.ldm.pixart.pixartms.PixArtMS):
         return self.unpatchify(self.final_layer(hidden, time), *sides)
 
 
-class _SmallPixArt(comfy.model_base.PixArt):
+class _SmallModel(comfy.model_base.PixArt):
     def __init__(self, model_config, device=None):
         kind = comfy.model_base.ModelType.EPS
-        comfy.model_base.BaseModel.__init__(self, model_config, kind, device=device, unet_model=_SmallDenoiser)
+        comfy.model_base.BaseModel.__init__(self, model_config, kind, device=device, unet_model=SmallPixArt)
 
 
 class _SmallConfig(comfy.supported_models.PixArtSigma):
     def get_model(self, state_dict, prefix="", device=None):
-        return _SmallPixArt(self, device=device).eval()
+        return _SmallModel(self, device=device).eval()
 
 
 class _Pieces(comfy.sd1_clip.SDTokenizer):

@@ -69,7 +69,7 @@ def test_the_projection_and_the_encoder_are_found(host, alone, pack):
     encoder = pack("nodes.comfy_host.trees").choose_encoder(host[1], alone.encoder.slot)
     assert encoder.architecture == alone.encoder.stack.architecture and encoder.architecture.sub_blocks == 48
     found, name = pack("nodes.comfy_host.projections").find_projection(host[0], encoder)
-    assert "PixArt" in name
+    assert "SmallPixArt" in name and "y_proj" in name
     values = {"sequence": torch.randn(1, 5, 128)}
     wanted = alone.projection.apply(values, None)["sequence"]
     torch.testing.assert_close(found.apply(values, None)["sequence"].float(), wanted, atol=1e-4, rtol=1e-4)

@@ -199,7 +199,7 @@ def test_pasted_text_is_cut_at_line_ends_only():
 
 
 def test_sets_by_name():
-    assert builtin_prompts() == builtin_prompts("short")
-    assert len(builtin_prompts()) == 64
+    assert builtin_prompts() == builtin_prompts("calibration")
+    assert len(builtin_prompts()) == 600 and len(builtin_prompts("short")) == 64
     with pytest.raises(SkrrError, match="no set of prompts 'long'; there are calibration, short"):
         builtin_prompts("long")

@@ -10,9 +10,11 @@ from ...hosts import open_encoder
 from ...tokenizing import open_tokenizer
 from ..autoencoder import Autoencoder
 from ..encoding import encode_texts
+from ..layout import WEIGHTS
 from .autoencoder import train_autoencoder
 from .denoiser import train_denoiser
 from .encoder import train_encoder
+from .export import export
 from .texts import train_tokenizer
 
 __all__ = ["STAGES"]
@@ -45,6 +47,12 @@ def _denoiser(folder: Path, seed: int, log) -> None:
     save_file({name: value.half() for name, value in tensors.items()}, folder / "denoiser.safetensors")
 
 
+def _export(folder: Path, seed: int, log) -> None:
+    export(folder, WEIGHTS)
+    log(f"export: written into {WEIGHTS.name}")
+
+
 STAGES: dict[str, Callable] = {
-    "tokenizer": _tokenizer, "encoder": _encoder, "autoencoder": _autoencoder, "denoiser": _denoiser
+    "tokenizer": _tokenizer, "encoder": _encoder, "autoencoder": _autoencoder, "denoiser": _denoiser,
+    "export": _export,
 }  # fmt: skip

@@ -31,7 +31,7 @@ _PROMPTS: list[str] = []
 def builtin_prompts_once() -> list[str]:
     """The project's own prompts, read once."""
     if not _PROMPTS:
-        _PROMPTS.extend(builtin_prompts())
+        _PROMPTS.extend(builtin_prompts("short"))
     return _PROMPTS
 
 
