@@ -1,7 +1,8 @@
-"""How much worse a plan gets with fewer calibration prompts, as measured, and so how many to use in a given time.
+"""How much worse a plan gets with fewer calibration prompts, and so how many to use in a given time.
 
 `REGRET` is the excess of the discrepancy on held-out prompts over the plan found on the most prompts, mean over levels
-and calibration draws. Measured by `python -m benchmarks.search_curve`, which prints it anew.
+and calibration draws, as `python -m benchmarks.search_curve` prints it. The figures below are PROVISIONAL, assumed: the
+command has not been run on the shipped encoder yet.
 """
 
 __all__ = ["REGRET", "prompts_in_time", "regret"]

@@ -11,7 +11,7 @@ from .precision import STREAM
 from .projection import Projection, linear_chain
 from .tensor_reading import TensorReader
 
-__all__ = ["check_plain", "open_projection"]
+__all__ = ["check_plain", "is_plain", "open_projection"]
 
 # The layers over the text embedding of known models, in the order in which the model runs them.
 KNOWN = (
@@ -65,14 +65,19 @@ def _recognise(header: Header) -> tuple[str, list[tuple[str, str | None]]]:
     )
 
 
-def check_plain(header: Header, name: str) -> None:
-    """Raises SkrrError when the tensor `name` is not stored as plain floating-point numbers."""
-    dtype = header.tensors[name].dtype
+def is_plain(header: Header, name: str) -> bool:
+    """Whether the tensor `name` is stored as plain floating-point numbers."""
     module = name.rpartition(".")[0]
-    if dtype not in FLOATS or any(f"{module}.{companion}" in header.tensors for companion in COMPANIONS):
+    scaled = any(f"{module}.{companion}" in header.tensors for companion in COMPANIONS)
+    return header.tensors[name].dtype in FLOATS and not scaled
+
+
+def check_plain(header: Header, name: str) -> None:
+    """Raises SkrrError when it is not."""
+    if not is_plain(header, name):
         raise SkrrError(
-            f"{header.path.name} stores {name} quantised ({dtype} with a scale of its own, or packed); a projection "
-            "is read from F32, F16, BF16 or plain F8. Choose an unquantised file of the denoiser."
+            f"{header.path.name} stores {name} quantised ({header.tensors[name].dtype} with a scale of its own, or "
+            "packed); a projection is read from F32, F16, BF16 or plain F8. Choose an unquantised file of the denoiser."
         )
 
 

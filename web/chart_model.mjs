@@ -1,6 +1,6 @@
 // Discrepancy against bytes saved as geometry. No DOM here.
 
-const LEFT = 52
+const LEFT = 60
 const RIGHT = 12
 const TOP = 8
 const BOTTOM = 30

@@ -9,7 +9,7 @@ import torch
 
 from ...skrr_engine.errors import SkrrError
 from ...skrr_engine.header import read_header
-from ...skrr_engine.projection_files import check_plain
+from ...skrr_engine.projection_files import check_plain, is_plain
 from ...skrr_engine.tensor_reading import DTYPES, TensorReader
 
 __all__ = ["FileModel"]
@@ -21,7 +21,7 @@ PREFIX = "model.diffusion_model."
 
 class FileModel:
     """What projections.py asks of a MODEL, out of the safetensors file at `path`. `asked` counts the bytes of the
-    tensors that were read. `diffusion_model` is None where ComfyUI does not know the file's model."""
+    tensors that were read. `diffusion_model` is None where ComfyUI does not know a model of the file's shapes."""
 
     # A file carries no LoRA.
     backup, patches = {}, {}
@@ -39,7 +39,12 @@ class FileModel:
         if config is not None:
             config.quant_config = None  # layers of the file's own formats would need their data while they are built
             config.set_inference_dtype(torch.float32, torch.float32)
-            self.diffusion_model = config.get_model(outline, self.prefix, device=META).diffusion_model
+            found = config.get_model(outline, self.prefix, device=META).diffusion_model
+            # Some sizes are taken for granted, as PixArt's; those of quantised layers say nothing.
+            shapes = {self.prefix + name: tensor.shape for name, tensor in found.state_dict().items()}
+            plain = [name for name in shapes.keys() & tensors.keys() if is_plain(self.header, name)]
+            if all(shapes[name] == tensors[name].shape for name in plain):
+                self.diffusion_model = found
 
     def get_model_object(self, name: str):
         """As ModelPatcher's: an attribute by its path. A module below the model is filled from the file. Raises
@@ -58,8 +63,5 @@ class FileModel:
                     raise SkrrError(f"{file} is not whole: it lacks {prefix + name}. Download it again.")
                 check_plain(self.header, prefix + name)
                 state[name] = reader.read(prefix + name)
-        try:
-            module.load_state_dict(state, assign=True)
-        except RuntimeError:
-            raise SkrrError(f"A tensor of {file} below {prefix} has not the shape that its model needs.") from None
+        module.load_state_dict(state, assign=True)
         self.asked += reader.asked

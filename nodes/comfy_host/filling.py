@@ -79,18 +79,19 @@ def fill(clip, files: list[EncoderFile], outlines: list[dict[str, torch.Tensor]]
 def _slot_of(header: Header, built_from: dict[str, torch.Tensor], encoders: dict) -> str:
     """Which of the encoders a file was built into: the one that has its shapes."""
 
-    def fits(transformer) -> bool:
-        ours = {name: p.shape for name, p in transformer.named_parameters() if not is_quantized(p)}
+    def overlap(slot: str) -> float:
+        """The share of names in common, 0 where a shape differs."""
+        ours = {name: p.shape for name, p in encoders[slot].named_parameters() if not is_quantized(p)}
         both = ours.keys() & built_from.keys()
-        return bool(both) and all(ours[name] == built_from[name].shape for name in both)
+        return all(ours[n] == built_from[n].shape for n in both) * len(both) / len(ours.keys() | built_from.keys())
 
-    found = [slot for slot, transformer in encoders.items() if fits(transformer)]
-    if len(found) != 1:
+    best = max(encoders, key=overlap)
+    if not overlap(best):
         raise SkrrError(
-            f"{header.path.name} fits {len(found)} of the encoders that this type is made of ({', '.join(encoders)}). "
-            "Choose one file for each of them."
+            f"{header.path.name} fits none of the encoders that this type is made of ({', '.join(encoders)}). Choose "
+            "one file for each of them."
         )
-    return found[0]
+    return best
 
 
 def _read(file: EncoderFile, transformer, device: torch.device) -> dict[str, torch.Tensor]:

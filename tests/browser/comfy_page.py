@@ -18,7 +18,7 @@ ARGUMENTS = (
 ).split()
 SECONDS = 1000
 # Everything is slow on a small machine that does other work too.
-PATIENCE = 120 * SECONDS
+PATIENCE = 300 * SECONDS
 expect.set_options(timeout=PATIENCE)
 READY = "window.app?.extensionManager && window.app.rootGraph?.nodes && !document.querySelector('#splash-loader')"
 

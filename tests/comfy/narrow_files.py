@@ -16,8 +16,7 @@ from .tiny_models import random_state
 
 T5 = {"d_model": 32, "d_ff": 10240, "d_kv": 16, "num_heads": 2}
 CLIP = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 1}
-LLAMA_HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
-LLAMA = {"hidden_size": 64, "intermediate_size": 128, **LLAMA_HEADS}
+LLAMA = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
 SIZES = {
     "t5xxl_model_config": T5,
     "_model_config": T5,  # umT5 has no name of its own there

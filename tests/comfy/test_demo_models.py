@@ -71,5 +71,5 @@ def test_the_projection_and_the_encoder_are_found(host, alone, pack):
     found, name = pack("nodes.comfy_host.projections").find_projection(host[0], encoder)
     assert "SmallPixArt" in name and "y_proj" in name
     values = {"sequence": torch.randn(1, 5, 128)}
-    wanted = alone.projection.apply(values, None)["sequence"]
-    torch.testing.assert_close(found.apply(values, None)["sequence"].float(), wanted, atol=1e-4, rtol=1e-4)
+    (wanted,), (there,) = (projection.apply(values, None).values() for projection in (alone.projection, found))
+    torch.testing.assert_close(there.float(), wanted, atol=1e-4, rtol=1e-4)
