@@ -44,8 +44,9 @@ def outline(file: EncoderFile) -> dict[str, torch.Tensor]:
                 state[ours] = reader.read(name)
             else:
                 state[ours] = torch.empty(shape, dtype=dtype, device=META)
-    state |= {name: torch.empty(shape, dtype=torch.float16, device=META) for name, shape in file.stand_ins.items()}
-    return _as_comfyui_reads(state, header)
+    stand_ins = {n: torch.empty(shape, dtype=torch.float16, device=META) for n, shape in file.stand_ins.items()}
+    # These last: a file's list of quantised layers may still name them, and they are plain.
+    return _as_comfyui_reads(state, header) | stand_ins
 
 
 def runs_where(headers: list[Header], device: str) -> dict[str, torch.device]:

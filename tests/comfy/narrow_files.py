@@ -93,7 +93,8 @@ def spiece_model():
     words = ["a red fox reading a map", "two blue lanterns beside the road", "rain on a tin roof"]
     special = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(words * 20), model_writer=written, vocab_size=60, minloglevel=2, **special
+        sentence_iterator=iter(words * 20), model_writer=written, vocab_size=60, hard_vocab_limit=False,
+        minloglevel=2, **special
     )
     return torch.frombuffer(bytearray(written.getvalue()), dtype=torch.uint8)
 
