@@ -81,7 +81,8 @@ class ComfyPage:
         self.page.wait_for_function(f"window.app.rootGraph.id === {json.dumps(identity)}")
 
     def look_at(self, kind: str, scale: float = 1.0) -> None:
-        """Brings the first node of a kind to the top left, below the menus."""
+        """Brings the first node of a kind to the top left, below the menus; after a reload it takes a while to come."""
+        self.page.wait_for_function("kind => app.rootGraph.nodes.some((each) => each.type === kind)", arg=kind)
         self.page.evaluate(
             """([kind, scale]) => {
               const node = app.rootGraph.nodes.find((each) => each.type === kind)

@@ -84,7 +84,8 @@ def move_the_slider(tab, renderer):
     """With the mouse: the arrow at the right end of the widget, or Vue's plus."""
     before = tab.widget("SkrrApply", "sparsity")
     if renderer == "vue":
-        tab.page.locator(".lg-node").filter(has=tab.panel("SkrrApply")).get_by_test_id("decrement").first.click()
+        node = tab.page.locator(".lg-node:has(.skrr-panel[data-node=SkrrApply])")
+        node.get_by_test_id("decrement").first.click()
     else:
         x, y = tab.page.evaluate(
             """() => {
