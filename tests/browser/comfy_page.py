@@ -16,10 +16,18 @@ ARGUMENTS = (
     "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
     "--no-first-run --hide-scrollbars"
 ).split()
-SECONDS = 1000
-# Everything is slow on a small machine that does other work too.
-PATIENCE = 300 * SECONDS
+SECONDS = 1000  # Playwright counts in thousandths
+LOOK_EVERY = 200
+# Everything is slow on a small machine that does other work too; ComfyUI's page, of thousands of modules, most of all.
+PATIENCE, OPENING = 60 * SECONDS, 180 * SECONDS
 expect.set_options(timeout=PATIENCE)
+# ComfyUI covers the page while it starts, and takes the cover away when its fading out has ended. In a headless
+# browser that end is sometimes never told (two covers in one frame), and an unseen cover swallows every click.
+NO_COVER = """
+const sheet = new CSSStyleSheet()
+sheet.replaceSync(".p-overlay-mask-leave { display: none !important }")
+document.adoptedStyleSheets.push(sheet)
+"""
 READY = "window.app?.extensionManager && window.app.rootGraph?.nodes && !document.querySelector('#splash-loader')"
 
 
@@ -44,6 +52,8 @@ class ComfyPage:
         self.page, self.server, self.tag = page, server, tag
         self.complaints: list[str] = []
         page.set_default_timeout(PATIENCE)
+        page.set_default_navigation_timeout(OPENING)
+        page.add_init_script(NO_COVER)
         page.on("console", self._listen)
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
 
@@ -56,13 +66,13 @@ class ComfyPage:
     def open(self) -> "ComfyPage":
         """Loads the page, again if it was open."""
         self.page.goto(f"http://127.0.0.1:{self.server.port}/")
-        self.page.wait_for_function(READY)
+        self.page.wait_for_function(READY, timeout=OPENING)
         return self
 
     def reload(self) -> None:
         """Presses reload."""
         self.page.reload()
-        self.page.wait_for_function(READY)
+        self.page.wait_for_function(READY, timeout=OPENING)
 
     def drop(self, workflow: str, name: str = "dropped.json") -> None:
         """Drops a workflow file on the canvas."""
@@ -165,9 +175,9 @@ class ComfyPage:
         """Presses Run and waits until a search has begun."""
         before = len(self.runs())
         self.run()
-        for _ in range(1500):
+        for _ in range(PATIENCE // LOOK_EVERY):
             runs = self.runs()
             if len(runs) > before:
                 return runs[-1]
-            self.page.wait_for_timeout(200)
+            self.page.wait_for_timeout(LOOK_EVERY)
         raise AssertionError("no search began")
