@@ -19,7 +19,7 @@ CLIP = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 1}
 LLAMA = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
 SIZES = {
     "t5xxl_model_config": T5,
-    "_model_config": T5,  # umT5 has no name of its own there
+    "umt5xxl_model_config": T5,
     "clip_l_model_config": CLIP,
     "clip_g_model_config": CLIP | {"projection_dim": 64},
     "llama_model_config": LLAMA,
@@ -65,8 +65,9 @@ def t5_state(umt5=False):
     """A T5-XXL's (or umT5-XXL's) weights in float32."""
     from comfy.text_encoders import sd3_clip, wan
 
-    model_class = wan.UMT5XXlModel if umt5 else sd3_clip.T5XXLModel
-    return random_state(_skeleton(model_class).state_dict(), seed=3)
+    # umT5's class leaves its name to the tree that it stands in.
+    found = _skeleton(wan.UMT5XXlModel, model_name="umt5xxl") if umt5 else _skeleton(sd3_clip.T5XXLModel)
+    return random_state(found.state_dict(), seed=3)
 
 
 def clip_state(large=False):
@@ -93,8 +94,12 @@ def spiece_model():
     words = ["a red fox reading a map", "two blue lanterns beside the road", "rain on a tin roof"]
     special = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(words * 20), model_writer=written, vocab_size=60, hard_vocab_limit=False,
-        minloglevel=2, **special
+        sentence_iterator=iter(words * 20),
+        model_writer=written,
+        vocab_size=60,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **special,
     )
     return torch.frombuffer(bytearray(written.getvalue()), dtype=torch.uint8)
 

@@ -162,6 +162,31 @@ def test_a_quantised_file_that_is_not_whole_is_a_sentence(pack, folder):
             load_kept([folder / "lost.safetensors"], "pixart")
 
 
+@pytest.mark.parametrize("name", ["fp16", SCALED])
+def test_umt5_takes_its_tokenizer_along(pack, folder, name):
+    """Wan's text encoder: a position table in every layer, and the tokenizer's vocabulary in the file."""
+    host, file = "nodes.comfy_host.", narrow_files.write_t5(folder / "umt5.safetensors", name, umt5=True)
+    dense = load_dense(file, "wan")
+    plan = plan_for(pack, dense, SKIP, REUSE, "umt5xxl")
+    cut = pack(host + "patching").apply_level(dense, plan, plan.levels[0]).clip
+    load_kept = pack(host + "loading").load_kept
+    loaded = load_kept([file], "wan", plan, plan.levels[0]).clip
+    save, choose = pack(host + "saving").save_encoder, pack(host + "trees").choose_encoder
+    save(choose(loaded), "small umt5", bake_lora=False, overwrite=True)
+    reopened = load_kept([folder / "small umt5.safetensors"], "wan").clip
+    pack("skrr_engine.files").write_pruned(file, folder / "streamed.safetensors", plan, overwrite=True)
+    streamed = load_kept([folder / "streamed.safetensors"], "wan").clip
+    for clip in (loaded, reopened, streamed):
+        assert_same(clip, cut)
+        assert clip.tokenize("a red fox") == dense.tokenize("a red fox")
+    output = encode(cut)
+    assert torch.equal(encode(reopened), output) and not torch.equal(encode(dense), output)
+    saved = tensors(folder / "small umt5.safetensors")
+    assert torch.equal(saved["spiece_model"], tensors(file)["spiece_model"])
+    tables = [key for key in saved if "relative_attention_bias" in key]
+    assert len(tables) == 24 - sum(place % 2 == 0 for place in SKIP)
+
+
 def test_a_device_that_cannot_take_the_storage_format(pack, folder, monkeypatch):
     """Such an encoder stays where it is kept, as ComfyUI decides it (fp8 on a Mac)."""
     import comfy.model_management as mm
