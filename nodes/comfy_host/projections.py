@@ -25,9 +25,8 @@ from .weights import is_ggml, is_quantized, raw_tensors
 
 __all__ = ["Family", "ProjectionFile", "find_projection", "source_name"]
 
-# SD3 joins CLIP-L and CLIP-G side by side; without CLIP-L its columns are zeros.
-JOINED_IN_SD3 = ("clip_l", "clip_g")
-CLIP_L_WIDTH = 768
+# SD3 joins these side by side; the columns of one that is missing are zeros, as many as its published width.
+JOINED_IN_SD3 = {"clip_l": 768, "clip_g": 1280}
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,8 @@ def find_projection(model, encoder: TextEncoder) -> tuple[Projection, str]:
         )
     features = {}
     for feature, (output, path) in family.features[encoder.slot].items():
+        _check_width(family, encoder, output, path, model)
         features[feature] = (output, _private_copy(model, path), _adjust(family, encoder, output, model))
-    _check_widths(features, encoder, name)
 
     def apply(outputs, batch):
         found = {}
@@ -156,9 +155,7 @@ def _adjust(family: Family, encoder: TextEncoder, output: str, model) -> Callabl
     if family.name == "sd3" and encoder.slot in JOINED_IN_SD3:
         if output == "sequence":
             width = model.get_model_object("diffusion_model.context_embedder").weight.shape[1]
-            left = text_encoders(encoder.clip).get("clip_l")
-            beside = CLIP_L_WIDTH if left is None else left.architecture.width
-            first = 0 if encoder.slot == "clip_l" else beside
+            first = 0 if encoder.slot == "clip_l" else _joined_widths(encoder)["clip_l"]
             return lambda values, batch: torch.nn.functional.pad(values, (first, width - first - values.shape[-1]))
         return lambda values, batch: _joined_pooled(encoder.slot, values, batch.companions["pooled"])
     return lambda values, batch: values
@@ -170,16 +167,28 @@ def _joined_pooled(slot: str, values: torch.Tensor, other: torch.Tensor) -> torc
     return torch.cat((values, other) if slot == "clip_l" else (other, values), dim=-1)
 
 
-def _check_widths(features: dict, encoder: TextEncoder, name: str) -> None:
-    for feature, (_, module, _) in features.items():
-        first = next(p for p in module.parameters() if p.dim() == 2)
-        takes, gives = first.shape[1], encoder.architecture.width
-        joined = encoder.slot in JOINED_IN_SD3 and feature in ("context_embedder", "y_embedder")
-        if (takes < gives) if joined else (takes != gives):
-            raise SkrrError(
-                f"This MODEL and this CLIP do not belong together: {name}'s {feature} takes {takes} values a token, "
-                f"the encoder {encoder.slot} gives {gives}. Connect the CLIP made for this model."
-            )
+def _check_width(family: Family, encoder: TextEncoder, output: str, path: str, model) -> None:
+    """Raises SkrrError when the module at `path` does not take what `encoder` gives, alone or joined."""
+    name = family.model_class.__name__
+    wrong, cure = "This MODEL and this CLIP do not belong together", "Connect the CLIP made for this model."
+    module = model.get_model_object(f"diffusion_model.{path}")
+    matrices = [p for p in module.parameters() if p.dim() == 2] if module is not None else []
+    if not matrices:
+        raise SkrrError(f"{wrong}: this {name} has no {path} to read the encoder {encoder.slot} with. {cure}")
+    takes, gives, whose = matrices[0].shape[1], encoder.architecture.width, f"the encoder {encoder.slot} gives"
+    joined = family.name == "sd3" and encoder.slot in JOINED_IN_SD3
+    if joined:
+        widths = _joined_widths(encoder)
+        gives, whose = sum(widths.values()), " and ".join(f"{slot} ({n})" for slot, n in widths.items()) + " give"
+    # A joined sequence is filled up with zeros.
+    if not (gives <= takes if joined and output == "sequence" else gives == takes):
+        raise SkrrError(f"{wrong}: {name}'s {path} takes {takes} values, {whose} {gives}. {cure}")
+
+
+def _joined_widths(encoder: TextEncoder) -> dict[str, int]:
+    """slot -> columns of SD3's two CLIPs, in the order in which they are joined."""
+    found = text_encoders(encoder.clip)
+    return {slot: found[slot].architecture.width if slot in found else n for slot, n in JOINED_IN_SD3.items()}
 
 
 def _private_copy(model, path: str):

@@ -134,6 +134,38 @@ def test_what_cannot_be_read_is_a_sentence(pack, choose, tmp_path):
         find(from_file(pack, path), choose(flux_clip(), "clip_l"))
 
 
+WIDTHS = [
+    # What the file has, the CLIP, its encoder, and the sentence: what the file takes and what came.
+    ("sd3", {"adm_in_channels": 2048}, lambda: sd3_clip(t5=False), "clip_l",
+     r"MMDiT's y_embedder takes 2048 values, clip_l \(64\) and clip_g \(64\) give 128\."),
+    ("sd3", {}, lambda: sd3_clip(t5=False, clip_g=False), "clip_l",
+     r"MMDiT's y_embedder takes 128 values, clip_l \(64\) and clip_g \(1280\) give 1344\."),
+    ("sd3", {}, lambda: sd3_clip(t5=False, clip_l=False), "clip_g",
+     r"MMDiT's y_embedder takes 128 values, clip_l \(768\) and clip_g \(64\) give 832\."),
+    ("sd3", {"context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 100,
+     "out_features": 128}}}, lambda: sd3_clip(t5=False), "clip_g",
+     r"MMDiT's context_embedder takes 100 values, clip_l \(64\) and clip_g \(64\) give 128\."),
+    ("sd3", {"adm_in_channels": None}, lambda: sd3_clip(t5=False), "clip_l",
+     r"this MMDiT has no y_embedder to read the encoder clip_l with\."),
+    ("flux", {"vec_in_dim": 32}, flux_clip, "clip_l",
+     r"Flux's vector_in takes 32 values, the encoder clip_l gives 64\."),
+    ("flux", {"context_in_dim": 96}, flux_clip, "t5xxl",
+     r"Flux's txt_in takes 96 values, the encoder t5xxl gives 64\."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("family, sizes, make_clip, slot, words", WIDTHS)
+def test_a_width_that_does_not_fit_is_a_sentence(pack, choose, tmp_path, family, sizes, make_clip, slot, words):
+    """Of a file and of the MODEL made of it, before anything is computed."""
+    path = tmp_path / "denoiser.safetensors"
+    save_file(diffusion_state(family, **sizes), path)
+    encoder = choose(make_clip(), slot)
+    sentence = f"^This MODEL and this CLIP do not belong together: {words} Connect the CLIP made for this model\\.$"
+    for model in (from_file(pack, path), model_of(path)):
+        with pytest.raises(pack("skrr_engine.errors").SkrrError, match=sentence):
+            pack("nodes.comfy_host.projections").find_projection(model, encoder)
+
+
 def test_the_node_hands_it_out(pack, tmp_path, monkeypatch):
     path = write(tmp_path / model_files.SD3, "sd3")
     monkeypatch.setattr("folder_paths.get_filename_list", lambda kind: [path.name])
