@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import urllib.request
 from pathlib import Path
@@ -153,8 +152,13 @@ class ComfyPage:
         self.page.get_by_test_id("queue-button").click()
 
     def cancel(self) -> None:
-        """Presses ComfyUI's own cancel button."""
-        self.page.get_by_role("button", name=re.compile("Cancel current run", re.I)).first.click()
+        """Presses ComfyUI's own cancel button: the one beside Run, or, as that one is dead after a reload until the
+        next run begins, the one that appears below when its progress is pointed at."""
+        beside = self.page.get_by_role("button", name="Cancel current run").first
+        if beside.is_disabled():
+            self.page.get_by_text("Current node:").first.hover()
+            beside = self.page.get_by_role("button", name="Interrupt all running jobs").first
+        beside.click()
 
     def picture(self, name: str) -> None:
         """Keeps a screenshot among the artefacts."""

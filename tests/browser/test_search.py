@@ -12,7 +12,7 @@ PREVIEW = "app.rootGraph.nodes.find((n) => n.type === 'PreviewAny').widgets.map(
 # The search stops far beyond what is waited for; after the cancel the target is lowered to what it has found.
 FAR, NEAR, APPLIED = 0.09, 0.02, 0.01
 # Enough that a quick machine is not done before the page has been loaded again; a slow or busy one needs fewer.
-LIMIT = int(os.environ.get("SKRR_BROWSER_PROMPTS", "16"))
+LIMIT = int(os.environ.get("SKRR_BROWSER_PROMPTS", "160"))
 
 
 def searching(workflow, seed, name):
@@ -44,7 +44,7 @@ def drawn_is_known(tab, run):
 
 def wait_for_levels(tab, run, count):
     """Until a running search has `count` levels; what the server knows then."""
-    for _ in range(2000):
+    for _ in range(900):
         run = tab.ask(f"/skrr/runs/{run['run']}")
         assert run["state"] == "running", f"the search ended ({run['state']}) before it could be watched"
         if len(run["levels"]) >= count:
@@ -55,7 +55,7 @@ def wait_for_levels(tab, run, count):
 
 def wait_until(tab, run, state):
     """Until a search is in a state."""
-    for _ in range(3000):
+    for _ in range(900):
         run = tab.ask(f"/skrr/runs/{run['run']}")
         if run["state"] == state:
             return run
