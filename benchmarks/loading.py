@@ -8,7 +8,8 @@ dense. Without --file the file is a CLIP-L of real shape with random weights. Al
     peak_anon     highest anonymous memory (Linux) above the start; net of the tokenizer: peak_net
     peak_committed  highest committed memory: what Windows would have to grant, touched or not (Linux counts it as a
                   process's data: allocations, and the whole view of a file mapped for copy on write); committed_net
-    evicted       a prompt after the encoder was evicted (unload_all_models), encoded
+    load_seconds  by the clock; load_cpu_seconds: of processor time, which other work on the machine does not stretch
+    evicted_seconds  a prompt after the encoder was evicted (unload_all_models), encoded; evicted_cpu_seconds likewise
     vram          gained by loading it: torch.cuda.memory_allocated in legacy mode, aimdo's own counter in dynamic mode
 
 What this machine cannot measure is null.
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--type", default="sd3", help="as in ComfyUI's CLIPLoader (sd3)")
     parser.add_argument("--mode", choices=("legacy", "dynamic", "simulated"), default="legacy", help=MODES)
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU")
+    parser.add_argument("--cold", action="store_true", help="each load reads the disk, not the system's cache (Linux)")
     parser.add_argument("--sparsity", type=float, default=0.4, help="how much of the parameters goes (0.4)")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
@@ -60,7 +62,7 @@ def compare(options) -> dict:
             if not isinstance(value, dict) and "over" not in name
         }
     return {**where, "file": options.file.name, "file_bytes": options.file.stat().st_size, "type": options.type,
-            "repeats": options.repeats, "tokenizer": fixed, **found}  # fmt: skip
+            "cold": options.cold, "repeats": options.repeats, "tokenizer": fixed, **found}  # fmt: skip
 
 
 def over(value, whole):
@@ -83,7 +85,7 @@ def median(results: list[dict]) -> dict:
 def call(options, what: str, file: Path | None = None) -> dict:
     """What a fresh process measures: nothing of an earlier load is left in its allocators."""
     settings = {"what": what, "file": str(file or options.file), "type": options.type, "mode": options.mode}
-    settings |= {"cpu": options.cpu, "sparsity": options.sparsity}
+    settings |= {"cpu": options.cpu, "sparsity": options.sparsity, "cold": options.cold}
     done = subprocess.run([sys.executable, str(CHILD), json.dumps(settings)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"Measuring {what} failed:\n{done.stderr[-2000:]}")
