@@ -41,6 +41,7 @@ def next_level(
     listed = sorted(orders.values(), key=lambda order: (-_removed(run.objective, order), sorted(order)))
     found = {assign(count, order): order for order in listed}
     best = choose(run, [Tally(run.objective, assignment) for assignment in found], beam)
+    best[:1] = run.finalists(best[:1])
     run.measure(best[:1], run.order, len(best))
     return [Candidate(found[tally.assignment], run.found(tally)) for tally in best]
 

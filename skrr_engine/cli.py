@@ -133,6 +133,7 @@ def _add_search(search: argparse.ArgumentParser) -> None:
     add("--heads", type=_positive, metavar="N", help="a CLIP's attention heads, where they are not 64 wide")
     add("--clip-layer", type=_positive, default=2, metavar="N", help="CLIP layer read, from the end (1 for SD 1.5)")
     add("--device", default="cpu", help="where to run, such as cpu, cuda or mps (default cpu)")
+    add("--memory-gb", type=float, metavar="X", help="memory of a CUDA device to use at most (default: what is free)")
     add("--out", required=True, metavar="PLAN.json", help="the plan to write")
     add("--overwrite", action="store_true", help="replace an existing plan")
     search.set_defaults(run=_search)

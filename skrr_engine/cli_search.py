@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from . import calibration
+from .budget import feed
 from .checkpoint import write_atomically
 from .errors import SkrrError
 from .files import open_plan
@@ -23,6 +24,9 @@ from .tokenizing import calibrate, open_tokenizer
 
 __all__ = ["search"]
 
+# The rest is lost between the blocks of PyTorch's allocator.
+FREE_SHARE = 0.9
+
 
 def search(args) -> None:
     """Searches and writes the plan; stopped, writes what was found beside it as NAME.partial.json."""
@@ -31,8 +35,9 @@ def search(args) -> None:
         raise SkrrError(f"{out.name} exists already. Choose another name, or say --overwrite.")
     start = open_plan(args.refine) if args.refine else None
     encoder = open_encoder(
-        args.encoder, slot=args.slot, heads=args.heads, clip_layer=args.clip_layer, device=args.device
-    )
+        args.encoder, slot=args.slot, heads=args.heads, clip_layer=args.clip_layer, device=args.device,
+        fed=args.device.startswith("cuda"),
+    )  # fmt: skip
     if encoder.plan is not None:
         raise SkrrError(f"{args.encoder} is pruned already. Search on the dense encoder it was made from.")
     objective, settings, record = _prepare(args, encoder, out)
@@ -81,8 +86,16 @@ def _prepare(args, encoder: OpenEncoder, out: Path) -> tuple[Objective, Settings
     }
     objective = Objective(encoder.stack, rows, projection, args.null_weight, device=args.device.partition(":")[0])
     if args.device.startswith("cuda"):
-        objective.room = lambda: torch.cuda.mem_get_info(args.device)[0] // 2
+        feed(objective, torch.device(args.device), _free_memory(args))
     return objective, settings, record
+
+
+def _free_memory(args) -> int:
+    """Bytes that the search may take on its device, beyond those it has taken."""
+    free = torch.cuda.mem_get_info(args.device)[0]
+    if args.memory_gb is not None:
+        free = min(free, round(args.memory_gb * 1e9) - torch.cuda.memory_allocated(args.device))
+    return int(FREE_SHARE * free)
 
 
 def _projection(args, shape) -> Projection:

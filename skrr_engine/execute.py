@@ -30,7 +30,7 @@ def advance(
     if source is None:
         return hidden
     report(Tick())
-    return hidden + stack.subblocks[source].residual(hidden, context)
+    return hidden + stack.run(source, hidden, context)
 
 
 def encode(stack: TextStack, assignment: Assignment, batch: TokenBatch, report: Report = silent) -> Outputs:

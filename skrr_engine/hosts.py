@@ -1,8 +1,8 @@
 """Opens a text encoder for the command line: a transformers folder or one safetensors file -> a text stack.
 
 Sizes come from the tensors' shapes; a config only tells what no shape does. Weights are read from safetensors
-alone, never from a pickle, and used as float32. A file pruned by this pack opens too: what it left out is
-never made.
+alone, never from a pickle, and used as float32 (where a feeder brings them: at most). A file pruned by this pack opens
+too: what it left out is never made.
 """
 
 from dataclasses import dataclass, replace
@@ -34,6 +34,7 @@ from .tensor_names import place_of, tensors_of
 
 __all__ = ["OpenEncoder", "default_slot", "open_encoder"]
 
+EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight")
 FLOATS = ("F64", "F32", "F16", "BF16")
 # (family, gated, activation) -> what transformers calls it.
 ACTIVATIONS = {
@@ -67,10 +68,13 @@ def default_slot(architecture: Architecture) -> str:
 
 
 def open_encoder(
-    path: str | Path, *, slot: str | None = None, heads: int | None = None, clip_layer: int = 2, device: str = "cpu"
-) -> OpenEncoder:
+    path: str | Path, *, slot: str | None = None, heads: int | None = None, clip_layer: int = 2, device: str = "cpu",
+    fed: bool = False,
+) -> OpenEncoder:  # fmt: skip
     """Opens the encoder at `path` in float32 on `device`. Its stack states bytes as stored in the file.
 
+    Where it is to be `fed`, the matrices of its sub-blocks stay in host memory as they are stored; it runs as soon as
+    its stack has a feeder (see `budget.feed`). T5's embedding, too, is then as stored, but on the device.
     `slot` names the encoder and, in a file with several, chooses it. `heads` are a CLIP's, if not 64 wide.
     `clip_layer` is the layer from the end that the model family reads of a CLIP: 2, without the final norm, for
     SDXL and SD3; 1, the last with its norm, for SD 1.5. Raises SkrrError for anything that is no dense or pruned
@@ -85,7 +89,7 @@ def open_encoder(
         architecture = infer_architecture(files.encoder, files.path, heads or files.told.get("num_attention_heads"))
     gone = set(cut.skip) if cut else set()
     model = _make_model(architecture, files.told)
-    _load(model, files, architecture, gone, device)
+    _load(model, files, architecture, gone, device, fed)
     stack = T5Stack(model) if architecture.family == "t5" else ClipStack(model, clip_layer, final_norm=False)
     _count_stored_bytes(stack, files, {_stored_name(name, architecture) for name in model.state_dict()})
     assignment = assign(architecture.sub_blocks, gone, cut.reuse_map if cut else {})
@@ -140,13 +144,16 @@ def _make_model(shape: Architecture, told):
         return model(config(**{**usual, **told, **sizes})).eval()
 
 
-def _load(model, files: EncoderFiles, shape: Architecture, gone: set[int], device: str) -> None:
+def _load(model, files: EncoderFiles, shape: Architecture, gone: set[int], device: str, fed: bool) -> None:
     """Puts the file's tensors into `model`, all but those of the sub-blocks `gone`."""
     state = {}
     wanted = {_stored_name(name, shape): (name, tuple(p.shape)) for name, p in model.state_dict().items()}
     for stored in wanted.keys() - tensors_of(wanted, shape, gone):
         name, sides = wanted[stored]
-        state[name] = _read(files, stored, sides, device)
+        matrix = isinstance(model.get_submodule(name.rpartition(".")[0]), torch.nn.Linear)
+        brought = fed and matrix and place_of(stored, shape.family) is not None
+        as_stored = brought or (fed and name in EMBEDDINGS)
+        state[name] = _read(files, stored, sides, "cpu" if brought else device, as_stored)
     model.load_state_dict(state, strict=False, assign=True)
     model.tie_weights()
     for name, buffer in list(model.named_buffers()):
@@ -163,13 +170,11 @@ def _stored_name(name: str, shape: Architecture) -> str:
     return f"text_model.{name}" if plain else name
 
 
-def _read(files: EncoderFiles, name: str, shape: tuple[int, ...], device: str) -> torch.Tensor:
-    """One tensor as float32. T5's embedding goes by either of two names."""
+def _read(files: EncoderFiles, name: str, shape: tuple[int, ...], device: str, as_stored: bool) -> torch.Tensor:
+    """One tensor as float32, or narrower where it is to be `as_stored`. T5's embedding goes by either of two names."""
     tensors = files.encoder.tensors
-    if name == "encoder.embed_tokens.weight" and name not in tensors:
-        name = "shared.weight"
-    elif name == "shared.weight" and name not in tensors:
-        name = "encoder.embed_tokens.weight"
+    if name in EMBEDDINGS and name not in tensors:
+        name = next(other for other in EMBEDDINGS if other != name)
     full = files.encoder.prefix + name
     if name not in tensors or (tensors[name].dtype in FLOATS and tensors[name].shape != shape):
         found = f"has shape {list(tensors[name].shape)}" if name in tensors else "is missing"
@@ -184,7 +189,8 @@ def _read(files: EncoderFiles, name: str, shape: tuple[int, ...], device: str) -
         )
     with safe_open(files.headers[full].path, framework="pt", device=device) as file:
         # A copy in any case: how the file happens to align a tensor in memory would show in the last bits.
-        return file.get_tensor(full).to(STREAM, copy=True)
+        tensor = file.get_tensor(full)
+        return tensor.to(tensor.dtype if as_stored and tensor.itemsize < STREAM.itemsize else STREAM, copy=True)
 
 
 def _count_stored_bytes(stack: TextStack, files: EncoderFiles, names: set[str]) -> None:

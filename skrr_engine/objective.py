@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -61,7 +62,7 @@ class Objective:
         self.applications = 0
         self.call_tokens = CALL_TOKENS if device == "cpu" else GPU_CALL_TOKENS
         self.shrunk = 1  # by how much memory that ran out has divided the room
-        self._dense: dict[tuple[bool, int], dict[str, torch.Tensor]] = {}
+        self._dense: dict[tuple, dict[str, torch.Tensor]] = {}
         self._ready = False
 
     @property
@@ -116,23 +117,49 @@ class Objective:
         # `is`, not `==`: comparing batches would compare their tensors.
         return Portion(batch, any(batch is null for null in self.calibration.null))
 
+    @property
+    def narrow(self) -> torch.dtype | None:
+        """The dtype of products that the device is fast at (see `precision`); None: that of the stream."""
+        return None if self.stack.feeder is None else self.stack.feeder.narrow
+
+    @contextmanager
+    def narrowed(self):
+        """Inside, products are in `narrow`, which is not None."""
+        feeder = self.stack.feeder
+        wide, feeder.dtype = feeder.dtype, self.narrow
+        try:
+            yield
+        finally:
+            feeder.dtype = wide
+
     def dense(self, portion: Portion | TokenBatch) -> tuple[dict, dict]:
         """The dense features of `portion`, on the CPU, and the weights of their positions. Computed when first
-        asked for, then kept."""
+        asked for, then kept; one set for each dtype of products."""
         if isinstance(portion, TokenBatch):
             portion = self.portion(portion)
-        keys = [(portion.null, row) for row in portion.batch.row_ids]
-        missing = [place for place, key in enumerate(keys) if key not in self._dense]
-        if missing:
+        part = self.without_dense(portion)
+        if part is not None:
             self.prepare()
-            part = portion if len(missing) == portion.rows else portion.take(missing)
             self.applications += part.tokens * len(self.stack.subblocks)
-            outputs = encode(self.stack, self.dense_assignment, part.batch, self.report)
-            features = {name: value.cpu() for name, value in self.features(outputs, part.batch).items()}
-            for at, place in enumerate(missing):
-                self._dense[keys[place]] = {name: value[at] for name, value in features.items()}
-        rows = [self._dense[key] for key in keys]
+            self.keep_dense(part, encode(self.stack, self.dense_assignment, part.batch, self.report))
+        rows = [self._dense[key] for key in self._keys(portion)]
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}, self.weights(portion.batch)
+
+    def without_dense(self, portion: Portion) -> Portion | None:
+        """The rows of `portion` whose dense features are not known yet."""
+        missing = [place for place, key in enumerate(self._keys(portion)) if key not in self._dense]
+        if not missing:
+            return None
+        return portion if len(missing) == portion.rows else portion.take(missing)
+
+    def keep_dense(self, portion: Portion, outputs: Outputs) -> None:
+        """Takes the dense encoder's outputs for `portion`."""
+        features = {name: value.cpu() for name, value in self.features(outputs, portion.batch).items()}
+        for at, key in enumerate(self._keys(portion)):
+            self._dense[key] = {name: value[at] for name, value in features.items()}
+
+    def _keys(self, portion: Portion) -> list[tuple]:
+        return [(self.stack.products, portion.null, row) for row in portion.batch.row_ids]
 
     def terms(self, portion: Portion, outputs: Outputs) -> Terms:
         """The errors of one assignment from the encoder's outputs for `portion`."""
@@ -156,8 +183,8 @@ class Tally:
     to; sums are taken in calibration order."""
 
     def __init__(self, objective: Objective, assignment: Assignment | None = None):
-        """`assignment` is remembered for whoever measures it."""
-        self.objective, self.assignment = objective, assignment
+        """`assignment` is remembered for whoever measures it. A `final` tally is one that `Run.finalists` made."""
+        self.objective, self.assignment, self.final = objective, assignment, False
         rows = objective.calibration.rows
         self.squared = torch.full((rows,), math.nan, dtype=SUM)
         self.cosine = self.squared.clone()

@@ -28,6 +28,9 @@ def choose_by_racing(run: Run, tallies: Sequence[Tally], keep: int | None) -> li
     kept, seen = _race(run, tallies, keep, 0)
     kept = sorted(kept, key=lambda tally: run.value(tally, run.order[:seen]))[:keep]
     # Who is first matters more than who is kept: it is the plan of this level. The others are kept all the same.
+    if len(kept) > 1:
+        finalists = run.finalists(kept)
+        seen, kept = seen if finalists == kept else 0, finalists
     leaders, seen = _race(run, kept, 1, seen)
     first = min(leaders, key=lambda tally: run.value(tally, run.order[:seen]))
     return [first, *(tally for tally in kept if tally is not first)]

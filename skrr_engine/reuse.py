@@ -28,6 +28,7 @@ def reuse_for(
         (best,) = choose(run, [current, *trials], 1)
         if best is not current:
             reuse[place], current = near[trials.index(best)], best
+    (current,) = run.finalists([current])
     run.measure_null([current])
     run.measure([current], run.order)
     return reuse, run.found(current)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -23,8 +24,10 @@ class Run:
     """What the choosers (`exact`, `racing`) work with. `level`, `levels`, `beams` and the like are set by `search` and
     only told on."""
 
-    def __init__(self, objective: Objective, state: Checkpoint | None = None, seed: int = 0):
+    def __init__(self, objective: Objective, state: Checkpoint | None = None, seed: int = 0, fast: bool = False):
+        """`fast` measures in the device's narrow products, all but finalists."""
         self.objective = objective
+        self.narrow = fast and objective.narrow is not None
         self.state = Checkpoint(None, "") if state is None else state
         self.calibration = objective.calibration
         self.shares = _row_shares(self.calibration)
@@ -81,21 +84,35 @@ class Run:
 
     def measure_null(self, tallies: Sequence[Tally]) -> None:
         """The null prompt, for those of `tallies` that have not seen it."""
-        self._fill([tally for tally in tallies if not tally.null_seen], self.objective.null, None)
+        for final in (False, True):
+            some = [tally for tally in tallies if not tally.null_seen and tally.final == final]
+            self._fill(some, self.objective.null, None, self.narrow and not final)
 
     def measure(self, tallies: Sequence[Tally], rows: Sequence[int], alive: int | None = None) -> None:
         """`rows` of the prompts, for each of `tallies` those it has not seen. `alive` tells how many candidates there
         are in all, if not these."""
         index = torch.as_tensor(rows, dtype=torch.long)
-        missing: dict[tuple[int, ...], list[Tally]] = {}
+        missing: dict[tuple, list[Tally]] = {}
         for tally in tallies:
             unseen = tuple(index[~tally.seen[index]].tolist())
-            missing.setdefault(unseen, []).append(tally)
-        for unseen, some in missing.items():
+            missing.setdefault((unseen, self.narrow and not tally.final), []).append(tally)
+        for (unseen, narrow), some in missing.items():
             if unseen:
-                self._fill(some, portions_of(self.calibration, unseen), unseen)
+                self._fill(some, portions_of(self.calibration, unseen), unseen, narrow)
         self.seen = max(self.seen, len(rows))
         self.tell(len(tallies) if alive is None else alive)
+
+    def finalists(self, tallies: Sequence[Tally]) -> list[Tally]:
+        """`tallies` for a last comparison, in float32: where they were measured in less, new ones that have seen the
+        null prompt only."""
+        if not self.narrow:
+            return list(tallies)
+        found = []
+        for tally in tallies:
+            found.append(tally if tally.final else Tally(self.objective, tally.assignment))
+            found[-1].final = True
+        self.measure_null(found)
+        return found
 
     def give_up(self, tally: Tally) -> None:
         """Nothing more will be measured of `tally`."""
@@ -152,12 +169,16 @@ class Run:
             self._told.add(text)
             self.objective.report(Notice(text))
 
-    def _fill(self, tallies: Sequence[Tally], portions: Sequence[Portion], rows: tuple[int, ...] | None) -> None:
+    def _fill(
+        self, tallies: Sequence[Tally], portions: Sequence[Portion], rows: tuple[int, ...] | None, narrow: bool
+    ) -> None:
         """Measures, or reads from disk what has been measured before."""
         if not tallies or not portions:
             return
-        key = digest_json(["null" if rows is None else rows, [tally.assignment for tally in tallies]])[:32]
-        found = self.state.once(key, lambda: self._sweep([tally.assignment for tally in tallies], portions))
+        assignments = [tally.assignment for tally in tallies]
+        key = digest_json(["null" if rows is None else rows, assignments, narrow])[:32]
+        with self.objective.narrowed() if narrow else nullcontext():
+            found = self.state.once(key, lambda: self._sweep(assignments, portions))
         start = 0
         for portion in portions:
             values = found[:, :, start : start + portion.rows]

@@ -64,7 +64,8 @@ def _fingerprint(objective: Objective, settings: Settings) -> str:
     a limit of time does it decide how many prompts are used."""
     timed = [settings.minutes, settings.sparsity, settings.bytes_saved, settings.reuse] if settings.minutes else []
     seed = settings.seed if settings.mode == "fast" or timed else 0
-    return digest_json([objective.identity, settings.beam, settings.mode, seed, timed, "skip-3"])
+    products = str(objective.narrow) if settings.mode == "fast" else "wide"
+    return digest_json([objective.identity, settings.beam, settings.mode, seed, timed, products, "skip-4"])
 
 
 class _Search:
@@ -73,7 +74,7 @@ class _Search:
     def __init__(self, objective: Objective, settings: Settings, checkpoint_path: str | Path | None):
         self.objective, self.settings, self.stack = objective, settings, objective.stack
         self.state = Checkpoint(checkpoint_path, _fingerprint(objective, settings))
-        self.run = Run(objective, self.state, settings.seed)
+        self.run = Run(objective, self.state, settings.seed, settings.mode == "fast")
         self.choose = CHOOSERS[settings.mode]
         self.forecast = Forecast(self.run, settings.beam, settings.mode == "fast")
         self.run.time_left = self.forecast.seconds_left
@@ -232,7 +233,7 @@ def refine_plan(objective: Objective, plan: Plan, settings: Settings, record: di
     order = level.cuts[slot].skip
     objective.report(Phase("re-use", 2 * len(order) + 1))
     if settings.reuse:
-        run = Run(objective, seed=settings.seed)
+        run = Run(objective, seed=settings.seed, fast=settings.mode == "fast")
         run.phase, run.level, run.levels = "re-use", len(order), len(order)
         forecast = Forecast(run, 1, settings.mode == "fast")
         forecast.expect([("re-use", len(order))])

@@ -20,12 +20,14 @@ class SubBlock:
 
     `residual(hidden, context)` returns `F_i(hidden)`, without the addition, in the dtype of `hidden`
     (batch, tokens, width); it must leave `hidden` untouched, because the search keeps it as a prefix.
-    `bytes` is what its parameters take in the host's storage format.
+    `bytes` is what its parameters take in the host's storage format. `modules` are the modules that it is made of, so
+    that its weights can be brought to where they run (see `feeding`).
     """
 
     index: int
     bytes: int
     residual: Callable[[torch.Tensor, Any], torch.Tensor]
+    modules: tuple[torch.nn.Module, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -61,7 +63,8 @@ class TextStack(ABC):
 
     `taps` says which states the model family reads: name -> number of sub-blocks that have run by then.
     `total_bytes` is what all parameters of the encoder take in the host's storage format;
-    `sketch` describes its weights (see `sketch`), empty where the host does not say.
+    `sketch` describes its weights (see `sketch`), empty where the host does not say. `feeder` brings the matrices of a
+    sub-block to where it runs (see `feeding`); None: they are there.
     """
 
     architecture: Architecture
@@ -69,6 +72,7 @@ class TextStack(ABC):
     taps: dict[str, int]
     total_bytes: int
     sketch: tuple[float, ...] = ()
+    feeder: Any = None
 
     @property
     @abstractmethod
@@ -77,6 +81,18 @@ class TextStack(ABC):
 
     def prepare(self) -> None:  # noqa: B027 (most hosts have nothing to do)
         """Called before the first pass of a measurement: the host brings the weights where they run."""
+
+    def run(self, index: int, hidden: torch.Tensor, context: Any) -> torch.Tensor:
+        """`F_index(hidden)`, wherever its weights are."""
+        if self.feeder is None:
+            return self.subblocks[index].residual(hidden, context)
+        with self.feeder.running(index):
+            return self.subblocks[index].residual(hidden, context)
+
+    @property
+    def products(self) -> torch.dtype | None:
+        """The dtype of the operands of matrix products; None: that of the stream."""
+        return None if self.feeder is None else self.feeder.dtype
 
     @abstractmethod
     def embed(self, batch: TokenBatch) -> tuple[torch.Tensor, Any]:

@@ -2,8 +2,9 @@
 
 The assignments form a trie over their places: whatever two of them share from the start is one stream. A sweep
 goes place by place and brings every live stream of every prompt in the chunk through a sub-block before the next
-one is touched, many streams stacked in one call. So a sub-block's weights are needed once a chunk. A chunk is as many
-rows as the room for streams holds; memory that runs out all the same halves the chunk, and the sweep goes on.
+one is touched, many streams stacked in one call. So a sub-block's weights are needed once a chunk: what is not on the
+device travels there while the one before it computes (`feeding`), in the order told here. A chunk is as many rows as
+the room for streams holds; memory that runs out all the same halves the chunk, and the sweep goes on.
 
 Stacking changes the shape of the matrix products, so results equal `Objective.measure` up to rounding (1e-15 of `D`
 in float64, 1e-6 in float32), not bit for bit.
@@ -20,6 +21,7 @@ from .events import Notice, Step
 from .execute import Assignment, advance
 from .objective import Objective, Tally, Terms
 from .portions import Portion
+from .stack import Outputs
 
 __all__ = ["measure_many", "sweep"]
 
@@ -54,7 +56,7 @@ def sweep(objective: Objective, assignments: Sequence[Assignment], portions: Seq
     while left:
         chunk = _fill(left, _token_limit(objective, trie))
         try:
-            found = _Chunk(objective, trie, chunk).run()
+            found = _measured(objective, trie, chunk)
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
@@ -78,6 +80,23 @@ def sweep(objective: Objective, assignments: Sequence[Assignment], portions: Seq
             )
 
 
+def _measured(objective: Objective, trie: "Trie", chunk: Sequence[Portion]) -> list[tuple[int, Portion, Terms]]:
+    """The errors of every assignment on every portion; their dense features come first, in a pass of their own."""
+    missing = [part for part in map(objective.without_dense, chunk) if part is not None]
+    if missing:
+        dense = _Chunk(objective, Trie([objective.dense_assignment], set(objective.stack.taps.values())), missing)
+        for portion, _, outputs in dense.run():
+            objective.keep_dense(portion, outputs)
+    found = []
+    for portion, some, outputs in _Chunk(objective, trie, chunk).run():
+        terms = objective.terms(portion.times(len(some)), outputs)
+        for number, a in enumerate(some):
+            part = slice(number * portion.rows, (number + 1) * portion.rows)
+            norms = terms.norms and tuple(norm[part] for norm in terms.norms)
+            found.append((a, portion, Terms(terms.squared[part], terms.cosine[part], norms)))
+    return found
+
+
 class Trie:
     """The distinct prefixes of some assignments. `node[t][a]` is the prefix of assignment `a` before place `t`;
     `steps[t]` lists (source, [(node before, node behind)]) of place `t`, skips first."""
@@ -99,7 +118,7 @@ class Trie:
 
 
 class _Chunk:
-    """One pass over the weights: all assignments of a trie over some portions."""
+    """One pass over the weights: all assignments of a trie over some portions, once."""
 
     def __init__(self, objective: Objective, trie: Trie, portions: Sequence[Portion]):
         self.objective, self.stack, self.trie, self.portions = objective, objective.stack, trie, portions
@@ -107,18 +126,19 @@ class _Chunk:
         self.streams: list[dict[int, torch.Tensor]] = []
         self.states: list[dict[str, dict[int, torch.Tensor]]] = [{} for _ in portions]
 
-    def run(self) -> list[tuple[int, Portion, Terms]]:
-        """The errors of every assignment on every portion."""
+    def run(self) -> Iterable[tuple[Portion, list[int], Outputs]]:
+        """(portion, some assignments, the outputs for that portion of all of them, stacked), one group after the
+        other."""
         for at, portion in enumerate(self.portions):
-            self.objective.dense(portion)
             hidden, self.contexts[at, 1] = self.stack.embed(portion.batch)
             self.streams.append({0: hidden})
+        if self.stack.feeder is not None:
+            self.stack.feeder.expect(n for steps in self.trie.steps for n, _ in steps if n is not None)
         for place, steps in enumerate(self.trie.steps):
             self._tap(place)
-            for at in range(len(self.portions)):
-                self.streams[at] = self._place(at, steps)
+            self._place(steps)
         self._tap(len(self.trie.steps))
-        return [found for at in range(len(self.portions)) for found in self._finish(at)]
+        return (found for at in range(len(self.portions)) for found in self._finish(at))
 
     def _tap(self, place: int) -> None:
         for name, tap in self.stack.taps.items():
@@ -126,26 +146,30 @@ class _Chunk:
                 for states, streams in zip(self.states, self.streams, strict=True):
                     states[name] = dict(streams)
 
-    def _place(self, at: int, steps) -> dict[int, torch.Tensor]:
-        """The streams of portion `at` behind one place; a stream is let go when its last successor is there."""
-        portion, streams, behind = self.portions[at], self.streams[at], {}
-        waiting = Counter(node for _, pairs in steps for node, _ in pairs)
+    def _place(self, steps) -> None:
+        """Brings all streams behind one place, sub-block by sub-block. A stream is let go when its last successor is
+        there."""
+        behind = [{} for _ in self.portions]
+        waiting = [Counter(node for _, pairs in steps for node, _ in pairs) for _ in self.portions]
         for source, pairs in steps:
-            for some in self._groups(portion, pairs):
-                if source is None:
-                    behind.update((child, streams[node]) for node, child in some)
-                else:
-                    stacked = torch.cat([streams[node] for node, _ in some])
-                    stacked = advance(
-                        self.stack, source, stacked, self._context(at, len(some)), self.objective.report
-                    )
-                    self.objective.applications += portion.tokens * len(some)
-                    behind.update(zip((child for _, child in some), stacked.split(portion.rows), strict=True))
-                for node, _ in some:
-                    waiting[node] -= 1
-                    if not waiting[node]:
-                        del streams[node]
-        return behind
+            for at in range(len(self.portions)):
+                for some in self._groups(self.portions[at], pairs):
+                    behind[at].update(self._behind(at, source, some))
+                    for node, _ in some:
+                        waiting[at][node] -= 1
+                        if not waiting[at][node]:
+                            del self.streams[at][node]
+        self.streams = behind
+
+    def _behind(self, at: int, source: int | None, some: list[tuple[int, int]]) -> Iterable[tuple[int, torch.Tensor]]:
+        """(node behind, its stream) for `some` of the streams of portion `at`, stacked."""
+        portion, streams = self.portions[at], self.streams[at]
+        if source is None:
+            return [(child, streams[node]) for node, child in some]
+        stacked = torch.cat([streams[node] for node, _ in some])
+        stacked = advance(self.stack, source, stacked, self._context(at, len(some)), self.objective.report)
+        self.objective.applications += portion.tokens * len(some)
+        return zip((child for _, child in some), stacked.split(portion.rows), strict=True)
 
     def _groups(self, portion: Portion, items: list) -> Iterable[list]:
         """`items` in groups of a power of two that fit one call, so that few distinct shapes occur."""
@@ -161,19 +185,14 @@ class _Chunk:
             self.contexts[at, copies] = self.stack.embed(self.portions[at].times(copies).batch)[1]
         return self.contexts[at, copies]
 
-    def _finish(self, at: int) -> Iterable[tuple[int, Portion, Terms]]:
+    def _finish(self, at: int) -> Iterable[tuple[Portion, list[int], Outputs]]:
         portion, states = self.portions[at], self.states[at]
         for some in self._groups(portion, list(range(len(self.trie.assignments)))):
             stacked = {
                 name: torch.cat([streams[self.trie.node[self.stack.taps[name]][a]] for a in some])
                 for name, streams in states.items()
             }
-            outputs = self.stack.finish(stacked, self._context(at, len(some)))
-            terms = self.objective.terms(portion.times(len(some)), outputs)
-            for number, a in enumerate(some):
-                part = slice(number * portion.rows, (number + 1) * portion.rows)
-                norms = terms.norms and tuple(norm[part] for norm in terms.norms)
-                yield a, portion, Terms(terms.squared[part], terms.cosine[part], norms)
+            yield portion, some, self.stack.finish(stacked, self._context(at, len(some)))
 
 
 def _token_limit(objective: Objective, trie: Trie) -> int:

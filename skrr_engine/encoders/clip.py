@@ -5,7 +5,7 @@ import torch
 from ..architecture import Architecture
 from ..digest import digest_tensors
 from ..errors import SkrrError
-from ..precision import widen
+from ..precision import narrow, widen
 from ..sketch import sketch_of
 from ..stack import SubBlock, TextStack, TokenBatch
 
@@ -52,7 +52,7 @@ class ClipStack(TextStack):
         self.architecture = clip_architecture(model.config, width)
         if not 1 <= layer <= self.architecture.layers:
             raise SkrrError(f"CLIP layer {layer} from the end; the encoder has {self.architecture.layers} layers.")
-        if self.text.embeddings.token_embedding.weight.dtype not in (torch.float32, torch.float64):
+        if self.text.final_layer_norm.weight.dtype not in (torch.float32, torch.float64):
             raise SkrrError("Load the CLIP model as float32 (torch_dtype) for a search.")
         self.final_norm = final_norm or layer == 1
         subblocks, norms = [], []
@@ -63,7 +63,7 @@ class ClipStack(TextStack):
             ):
                 norms.append(norm.weight)
                 size = sum(p.nbytes for part in (norm, inner) for p in part.parameters())
-                subblocks.append(SubBlock(len(subblocks), size, residual(norm, inner)))
+                subblocks.append(SubBlock(len(subblocks), size, residual(norm, inner), (norm, inner)))
         self.subblocks = tuple(subblocks)
         self.sketch = sketch_of(norms)
         self.taps = {"last": len(subblocks), "read": len(subblocks) - 2 * (layer - 1)}
@@ -85,15 +85,16 @@ class ClipStack(TextStack):
     def _attention(self, norm, inner):
         @torch.no_grad()
         def residual(hidden, context):
-            mask = context[0].expand(hidden.shape[0], 1, -1, -1)
-            return inner(hidden_states=norm(hidden), attention_mask=mask)[0]
+            normed = narrow(norm(hidden), self.products)
+            mask = context[0].to(normed.dtype).expand(hidden.shape[0], 1, -1, -1)
+            return inner(hidden_states=normed, attention_mask=mask)[0]
 
         return residual
 
     def _feed_forward(self, norm, inner):
         @torch.no_grad()
         def residual(hidden, context):
-            return inner(norm(hidden))
+            return inner(narrow(norm(hidden), self.products))
 
         return residual
 

@@ -5,7 +5,7 @@ import torch
 from ..architecture import Architecture
 from ..digest import digest_tensors
 from ..errors import SkrrError
-from ..precision import widen
+from ..precision import narrow, widen
 from ..sketch import sketch_of
 from ..stack import SubBlock, TextStack, TokenBatch
 
@@ -39,22 +39,21 @@ class T5Stack(TextStack):
     """Rows are unpadded, so there is no mask; the stream runs in at least float32 (float64 for a float64 model).
 
     The position bias is computed once a batch and handed to every attention: a plan may skip sub-block 0,
-    which owns the table. Weights narrower than the stream are used as float32: build the model in float32
-    or float64, or accept a copy.
+    which owns the table. Without a feeder every weight is float32 or float64; with one (see `feeding`) the matrices of
+    the sub-blocks and the embedding may be stored in less.
     """
 
     def __init__(self, model):
         """`model` is a T5EncoderModel or UMT5EncoderModel in evaluation mode; it is not changed."""
         self.model, self.stack = model, model.encoder
-        weight = model.get_input_embeddings().weight
+        weight = self.stack.final_layer_norm.weight
         if weight.dtype not in (torch.float32, torch.float64):
             raise SkrrError(f"The T5 model is {weight.dtype}; load it as float32 (torch_dtype) for a search.")
-        self.dtype = weight.dtype
         self.architecture = t5_architecture(model.config)
         layers = [layer for block in self.stack.block for layer in block.layer]
         residuals = (self._attention, self._feed_forward)
         self.subblocks = tuple(
-            SubBlock(i, self._bytes(layer), residuals[i % 2](layer))
+            SubBlock(i, self._bytes(layer), residuals[i % 2](layer), (layer,))
             for i, layer in enumerate(layers)
         )
         self.taps = {"last": len(layers)}
@@ -85,14 +84,14 @@ class T5Stack(TextStack):
             attention = layer.SelfAttention
             if bias is None:  # umT5: every attention has a table; a re-used one brings its own.
                 bias = attention.compute_bias(hidden.shape[1], hidden.shape[1], device=hidden.device)
-            return attend(attention, layer.layer_norm(hidden), bias)
+            return attend(attention, narrow(layer.layer_norm(hidden), self.products), bias)
 
         return residual
 
     def _feed_forward(self, layer):
         @torch.no_grad()
         def residual(hidden, bias):
-            return layer.DenseReluDense(layer.layer_norm(hidden))
+            return feed_forward(layer.DenseReluDense, narrow(layer.layer_norm(hidden), self.products))
 
         return residual
 
@@ -113,5 +112,14 @@ def attend(attention, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         linear(hidden).view(rows, tokens, heads, -1).transpose(1, 2)
         for linear in (attention.q, attention.k, attention.v)
     )
+    bias = bias.to(query.dtype)
     mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
     return attention.o(mixed.transpose(1, 2).reshape(rows, tokens, -1))
+
+
+def feed_forward(dense, hidden: torch.Tensor) -> torch.Tensor:
+    """T5's feed-forward, gated or not, out of the module's own layers: the library's casts its inside to the dtype in
+    which the last matrix is stored, which fp16 files would make overflow."""
+    if hasattr(dense, "wi"):
+        return dense.wo(dense.act(dense.wi(hidden)))
+    return dense.wo(dense.act(dense.wi_0(hidden)) * dense.wi_1(hidden))

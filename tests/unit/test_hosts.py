@@ -12,6 +12,7 @@ from skrr_engine.encoders.clip import ClipStack
 from skrr_engine.encoders.t5 import T5Stack
 from skrr_engine.errors import SkrrError
 from skrr_engine.execute import assign, encode
+from skrr_engine.feeding import Feeder, linears
 from skrr_engine.files import write_pruned
 from skrr_engine.hosts import default_slot, open_encoder
 from skrr_engine.plan import EncoderInfo, Plan, make_cut, make_level
@@ -235,3 +236,17 @@ def test_a_pruned_file_with_odd_prefixes_is_refused(tiny, tmp_path, prefixes):
     save_file(load_file(tmp_path / "b"), tmp_path / "c", metadata)
     with pytest.raises(SkrrError, match="no pruned encoder"):
         open_encoder(tmp_path / "c")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
+def test_an_encoder_to_be_fed_keeps_its_matrices_as_stored_and_computes_the_same(tiny, tmp_path, make, dtype):
+    path = save(tiny, make(tiny), tmp_path / "a.safetensors", dtype=dtype)
+    heads = 2 if "clip" in make(tiny).config.model_type else None
+    plain, fed = open_encoder(path, heads=heads), open_encoder(path, heads=heads, fed=True)
+    fed.stack.feeder = Feeder(fed.stack.subblocks, torch.device("cpu"), {1})
+    equal_outputs(tiny, fed, plain.stack)
+    stored = min(dtype, torch.float32, key=lambda kind: kind.itemsize)
+    for block in fed.stack.subblocks:
+        assert {layer.weight.dtype for layer in linears(block)} == {stored}
+    assert fed.stack.total_bytes == plain.stack.total_bytes

@@ -1,0 +1,78 @@
+"""How a search divides the memory of its device among resident weights, buffers, one call and streams."""
+
+from dataclasses import dataclass
+
+import torch
+
+from .errors import SkrrError
+from .feeding import Feeder, linears, stored_bytes
+from .objective import Objective
+from .precision import matrix_dtype
+from .stack import TextStack
+
+__all__ = ["Budget", "divide", "feed"]
+
+# More room for streams than this makes nothing faster; with less, weights travel more often than they are used.
+LEAST_STREAMS, MOST_STREAMS = 1 << 28, 1 << 32
+# What a call allocates inside, in float32: values of the feed-forward's width a token, and of the stream's.
+INNER, OUTER = 4, 8
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`streams` is the room for the streams of a sweep, in bytes; `resident` are the sub-blocks that stay on the
+    device; `call` is what one call takes and `buffers` what the feeder does."""
+
+    streams: int
+    resident: frozenset[int]
+    call: int
+    buffers: int
+
+
+def feed(objective: Objective, device: torch.device, total: int) -> Budget:
+    """Makes `objective` run on `device` within `total` bytes beyond what is there already; returns how they are
+    divided. Its encoder's embedding, norms and tables are on the device, the matrices of its sub-blocks in host
+    memory."""
+    stack, length = objective.stack, max(batch.length for batch in objective.batches)
+    found = divide(total, stack, objective.call_tokens, length)
+    stack.feeder = Feeder(stack.subblocks, device, found.resident, matrix_dtype(device))
+    objective.room = lambda: found.streams
+    return found
+
+
+def divide(total: int, stack: TextStack, call_tokens: int, length: int) -> Budget:
+    """Divides `total` bytes, the free memory of the device when embedding, norms and tables are there, for calls of
+    `call_tokens` tokens in rows of at most `length`. Raises SkrrError where that is too little to search in.
+
+    What is left beside buffers and a call is shared: half for streams, so that a chunk computes longer than its weights
+    travel, and half for weights, with the sub-blocks that travel spread evenly.
+    """
+    shape = stack.architecture
+    call = call_tokens * 4 * (INNER * shape.feed_forward + OUTER * shape.width + 2 * shape.heads * length)
+    sizes = [stored_bytes(block) for block in stack.subblocks]
+    # While a sub-block runs in another dtype than it is stored in, its matrices are there twice.
+    widest = max(4 * sum(layer.weight.numel() for layer in linears(block)) for block in stack.subblocks)
+    left = total - call - widest
+    if left - sum(sizes) >= min(MOST_STREAMS, max(LEAST_STREAMS, left // 2)):
+        return Budget(min(MOST_STREAMS, left - sum(sizes)), frozenset(range(len(sizes))), call, widest)
+    buffers = 2 * max(sizes)
+    left -= buffers
+    if left < LEAST_STREAMS:
+        least = (total - left + LEAST_STREAMS) / 2**30
+        raise SkrrError(
+            f"There are {total / 2**30:.1f} GiB for the search on this device, and it needs {least:.1f}. Close other "
+            "programs, or search on another device."
+        )
+    streams = min(MOST_STREAMS, max(LEAST_STREAMS, left // 2))
+    left -= streams
+    resident = set()
+    for index in _spread(len(sizes)):
+        if sizes[index] <= left:
+            resident.add(index)
+            left -= sizes[index]
+    return Budget(streams, frozenset(resident), call, widest + buffers)
+
+
+def _spread(count: int) -> list[int]:
+    """0 … count - 1 in an order of which every beginning is spread evenly."""
+    return sorted(range(count), key=lambda index: index * 0.6180339887 % 1)
