@@ -137,16 +137,22 @@ def gguf_pack():
     return sys.modules["comfyui_gguf"]
 
 
+def gguf_nodes():
+    """Its module of nodes."""
+    return importlib.import_module(f"{gguf_pack().__name__}.nodes")
+
+
 def _expanded(place):
     return Path(place).expanduser()
 
 
-def write_gguf(path):
-    """Attention in Q8_0, feed-forward in Q4_0, embedding in Q8_0, norms and position table in F32."""
+def write_gguf(path, state):
+    """A T5's float32 `state`: attention in Q8_0, feed-forward in Q4_0, embedding in Q8_0, norms and position table in
+    F32."""
     import gguf
 
     writer = gguf.GGUFWriter(path, "t5encoder")
-    for key, tensor in float_state().items():
+    for key, tensor in state.items():
         name = key
         for ours, theirs in GGUF_NAMES.items():
             name = name.replace(ours, theirs)
@@ -164,9 +170,9 @@ def write_gguf(path):
 
 def _gguf_clip(path, model_options):
     """As the node CLIPLoaderGGUF does, but for the detection of the kind of T5."""
-    nodes = importlib.import_module(f"{gguf_pack().__name__}.nodes")
+    nodes = gguf_nodes()
     if not path.exists():
-        write_gguf(path)
+        write_gguf(path, float_state())
     state = nodes.gguf_clip_loader(str(path))
     options = {"custom_operations": nodes.GGMLOps, "initial_device": torch.device("cpu"), **model_options}
     clip = _clip(dict(state), options, dtype_t5=torch.float32)

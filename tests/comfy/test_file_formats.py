@@ -215,3 +215,24 @@ def test_gguf_is_refused_with_the_cure(pack, tmp_path):
     cut = prune(pack, make_clip(GGUF, tmp_path)[0]).clip
     with pytest.raises(errors, match="load the GGUF file and put Skrr Apply behind it"):
         pack(host + "saving").save_encoder(pack(host + "trees").choose_encoder(cut), "never", False, False)
+
+
+def test_gguf_through_its_own_loader_and_skrr_apply(pack, folder, monkeypatch):
+    """The two nodes as a graph has them: CLIPLoader (GGUF), then Skrr Apply."""
+    from .formats import gguf_nodes, write_gguf
+    from .steps import by_hand
+
+    loader, path = gguf_nodes().CLIPLoaderGGUF(), folder / "t5.gguf"
+    write_gguf(path, narrow_files.t5_state())
+    monkeypatch.setattr("folder_paths.get_full_path", lambda kind, name: str(folder / name))
+    dense = loader.load_clip("t5.gguf", "pixart")[0]
+    plan = plan_for(pack, dense, SKIP, REUSE)
+    clip, report = pack("nodes.apply").SkrrApply.execute(dense, plan, plan.levels[0].sparsity).args
+    assert type(clip.patcher) is type(dense.patcher) and "6 of 48 sub-blocks skipped" in report
+    # Packed as they were: 18 and 34 bytes for 32 weights.
+    attention, feed_forward = 4 * 32 * 32 * 34 // 32 + 32 * 4, 3 * 32 * 10240 * 18 // 32 + 32 * 4
+    gone = sum(feed_forward if place % 2 else attention for place in SKIP)
+    assert dense.patcher.model_size() - clip.patcher.model_size() == gone
+    wanted = by_hand(loader.load_clip("t5.gguf", "pixart")[0], SKIP, REUSE)
+    assert torch.equal(encode(clip), wanted)
+    assert not torch.equal(encode(dense), wanted)
