@@ -1,5 +1,6 @@
 """ComfyUI's page in a headless Chromium, as a person uses it: open, drop a file, press Run, look at a node's panel."""
 
+import base64
 import json
 import os
 import shutil
@@ -75,19 +76,23 @@ class ComfyPage:
 
     def drop(self, workflow: str, name: str = "dropped.json") -> None:
         """Drops a workflow file on the canvas."""
-        identity = json.loads(workflow)["id"]
+        self.drop_file(workflow.encode(), name, "application/json")
+        self.page.wait_for_function(f"window.app.rootGraph.id === {json.dumps(json.loads(workflow)['id'])}")
+
+    def drop_file(self, content: bytes, name: str, kind: str) -> None:
+        """Drops any file on the canvas."""
         self.page.evaluate(
-            """([text, name]) => {
+            """([content, name, type]) => {
+              const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0))
               const data = new DataTransfer()
-              data.items.add(new File([text], name, { type: "application/json" }))
+              data.items.add(new File([bytes], name, { type }))
               const how = { bubbles: true, cancelable: true, dataTransfer: data, clientX: 600, clientY: 500 }
               const canvas = document.querySelector("#graph-canvas")
               canvas.dispatchEvent(new DragEvent("dragover", how))
               canvas.dispatchEvent(new DragEvent("drop", how))
             }""",
-            [workflow, name],
+            [base64.b64encode(content).decode(), name, kind],
         )
-        self.page.wait_for_function(f"window.app.rootGraph.id === {json.dumps(identity)}")
 
     def look_at(self, kind: str, scale: float = 1.0) -> None:
         """Brings the first node of a kind to the top left, below the menus; after a reload it takes a while to come."""
@@ -165,11 +170,14 @@ class ComfyPage:
         ARTEFACTS.mkdir(exist_ok=True)
         self.page.screenshot(path=ARTEFACTS / f"{name} {self.tag}.png")
 
-    def ask(self, path: str):
-        """What one of the pack's routes answers."""
+    def ask(self, path: str, body=None):
+        """What a route of the server answers; with a `body`, to a POST."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.server.port}{path}")
+        if body is not None:
+            request.data = json.dumps(body).encode()
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{self.server.port}{path}", timeout=60) as answer:
-            return json.loads(answer.read())
+        with opener.open(request, timeout=60) as answer:
+            return json.loads(answer.read() or "null")
 
     def runs(self) -> list[dict]:
         """What the server knows of the searches of the workflow on the canvas: all but the levels."""
