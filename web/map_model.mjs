@@ -88,7 +88,7 @@ function describe(slot, index, state, source, size, gone) {
   else parts.push(`${state}. `)
   parts.push(`${bytesText(size)}. `)
   if (gone) {
-    parts.push(`Goes from the level of ${percent(gone.level.sparsity)} on`)
+    parts.push(`Removed from the level of ${percent(gone.level.sparsity)} on`)
     if (gone.rise === null) parts.push("; discrepancy not measured.")
     else parts.push(`; discrepancy ${discrepancy(gone.level.discrepancy.value)} there, ${discrepancy(gone.rise)} more than before.`)
   } else {

@@ -7,6 +7,7 @@ import { LayerMap } from "./map_view.mjs"
 import { STYLE } from "./style.mjs"
 
 const LEAST_WIDTH = 240
+const PHASES = { skip: "finding what to skip", "re-use": "finding what to re-use" }
 const HINT = "Point at a sub-block, or reach it with Tab and the arrow keys."
 
 /** A panel around a shadow root, so that its stylesheet touches nothing else on the page. */
@@ -84,6 +85,8 @@ export class Panel {
     for (const text of [...(level?.warnings ?? []), ...warnings]) {
       parts.push(html("div", { class: "warning" }, html("span", null, text)))
     }
+    for (const slot of plan.slots) parts.push(this.map(plan, slot, level, exact[slot.slot], inner))
+    parts.push(legend(plan), this.detail)
     if (shows.chart && plan.levels.some((one) => one.discrepancy)) {
       const levels = plan.levels.map((one) => ({
         saved: midSize(savedBytes(plan, one, exact)), discrepancy: one.discrepancy?.value ?? null,
@@ -91,8 +94,6 @@ export class Panel {
       }))
       parts.push(drawChart(levels, inner, { chosen: plan.levels.indexOf(level) }))
     }
-    for (const slot of plan.slots) parts.push(this.map(plan, slot, level, exact[slot.slot], inner))
-    parts.push(legend(plan), this.detail)
     if (plan.notes.length && shows.notes) {
       const items = plan.notes.map((text) => html("li", null, text))
       parts.push(html("details", null, html("summary", null, `Notes (${items.length})`), html("ul", null, ...items)))
@@ -156,7 +157,7 @@ function runTitle(run) {
 }
 
 function progressText(run) {
-  const parts = [run.phase || "preparing"]
+  const parts = [PHASES[run.phase] ?? (run.phase || "preparing")]
   if (run.total) parts.push(`${Math.floor(run.done)} of about ${Math.round(run.total)} measurements`)
   if (run.left !== null) parts.push(`about ${duration(run.left)} left`)
   return parts.join(" · ")

@@ -5,7 +5,6 @@ for the tiny encoder for the published one; every other node, link and value is 
 """
 
 import json
-import os
 import tempfile
 from pathlib import Path
 
@@ -199,8 +198,14 @@ def test_the_loading_workflow_runs_on_a_file(server, info, pack):
     assert "t5xxl_skrr.safetensors" in said and "2 of 24 sub-blocks skipped" in said
 
 
-# Its calibration takes the long prompts still, hundreds of the small tokenizer's tokens each: ten minutes and more.
-@pytest.mark.skipif("SKRR_SLOW_TESTS" not in os.environ, reason="set SKRR_SLOW_TESTS: it takes ten minutes and more")
+def test_the_demo_calibrates_on_its_own_world(pack):
+    """The pack's prompts for photographs would say nothing about a model that knows coloured shapes."""
+    (node,) = (node for node in read("skrr_demo")["nodes"] if node["type"] == "SkrrCalibrate")
+    prompts, text, _ = node["widgets_values"]
+    captions = pack("skrr_engine.demo.scoring").calibration_captions(64)
+    assert prompts == "text" and text.split("\n") == captions
+
+
 def test_the_demo_runs_as_it_is(server, info):
     """Nothing stands in for anything: search, two pictures, report."""
     result = server.run(to_api(read("skrr_demo"), info), timeout=1800)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from skrr_engine.demo.scoring import calibration_captions
+
 from .workflow_maker import Graph
 
 __all__ = ["GRAPHS"]
@@ -9,11 +11,6 @@ __all__ = ["GRAPHS"]
 PROMPT = (
     "a red fox in a yellow raincoat reading a paper map under a street lantern, rain, evening, two paper boats in the "
     "gutter, photograph"
-)
-SCENES = "\n".join(
-    f"a {colour} {shape} {where} a {other}"
-    for colour, shape in (("red", "circle"), ("green", "square"), ("blue", "triangle"), ("yellow", "circle"))
-    for where, other in (("left of", "white square"), ("above", "purple circle"), ("right of", "orange triangle"))
 )
 FLUX_FILES = """**Files** (in `ComfyUI/models/…`)
 - `diffusion_models/` flux1-dev.safetensors
@@ -246,12 +243,18 @@ def skrr_demo(g: Graph) -> None:
     g.note(
         "# Try Skrr here\n\n"
         "Everything here comes with the pack: a small image model and its text encoder, trained on simple scenes. "
-        "Press **Run**: the encoder is searched, made smaller, and both versions paint the same prompt.\n\n"
+        "Press **Run**: the encoder is searched, made smaller, and both versions paint the same prompt. **Skrr "
+        "Calibrate** holds 64 captions of the model's own kind.\n\n"
         "Then move `sparsity`, change the prompt, and look at the two pictures.",
         (0, 0), (380, 300),
     )  # fmt: skip
     models = g.node("SkrrDemoModels", (420, 0), 340)
-    prompts = g.node("SkrrCalibrate", (420, models.bottom + 80), 340, clip=models[1], model=models[0])
+    # The built-in prompts speak of what this model has never seen, in hundreds of its small tokenizer's tokens each.
+    captions = "\n".join(calibration_captions(64))
+    prompts = g.node(
+        "SkrrCalibrate", (420, models.bottom + 80), 340, 420, clip=models[1], model=models[0], prompts="text",
+        text=captions,
+    )  # fmt: skip
     search = g.node(
         "SkrrSearch", (840, 0), 440, SEARCH, clip=models[1], model=models[0], calibration=prompts[0], sparsity=0.4,
         beam=1, name="demo",

@@ -60,7 +60,7 @@ test("nothing measured: no cost is claimed", () => {
   const preset = plan({ discrepancy: null })
   const map = layerMap(preset, slot(), preset.levels[2], null, 400)
   assert.equal(map.cells[5].shade, null)
-  assert.match(map.cells[5].text, /^Sub-block 5, feed-forward of layer 2: skipped\. 0\.4 kB in fp16, 0\.2 kB in fp8\. Goes from the level of 10\.00 % on; discrepancy not measured\.$/)
+  assert.match(map.cells[5].text, /^Sub-block 5, feed-forward of layer 2: skipped\. 0\.4 kB in fp16, 0\.2 kB in fp8\. Removed from the level of 10\.00 % on; discrepancy not measured\.$/)
 })
 
 test("a cell says its bytes and what it costs", () => {
@@ -69,7 +69,7 @@ test("a cell says its bytes and what it costs", () => {
   const map = layerMap(three, slot(), three.levels[1], exact, 400)
   assert.equal(
     map.cells[5].text,
-    "Sub-block 5, feed-forward of layer 2: skipped. 3.000 GB. Goes from the level of 10.00 % on; discrepancy 0.1 there, 0.1 more than before.",
+    "Sub-block 5, feed-forward of layer 2: skipped. 3.000 GB. Removed from the level of 10.00 % on; discrepancy 0.1 there, 0.1 more than before.",
   )
   assert.equal(map.cells[1].text, "Sub-block 1, feed-forward of layer 0: kept. 2.0 MB. Kept in every level.")
 })
