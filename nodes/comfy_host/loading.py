@@ -16,8 +16,15 @@ from .trees import ATTACHMENT, choose_encoder, find_models, tree_family
 
 __all__ = ["CLIP_TYPES", "load_kept"]
 
-# The types of ComfyUI's own CLIP loaders whose trees hold a T5 or CLIP that Skrr can cut.
-CLIP_TYPES = ("flux", "sd3", "pixart", "chroma", "sdxl", "stable_diffusion", "wan", "hidream", "mochi", "ltxv")
+# The types of ComfyUI's own CLIP loaders whose trees hold a T5 or CLIP that Skrr can cut, those that this release has.
+CLIP_TYPES = tuple(
+    name
+    for name in (
+        *("flux", "sd3", "pixart", "chroma", "sdxl", "stable_diffusion", "wan", "hidream", "mochi", "ltxv"),
+        *("hunyuan_video", "cosmos", "cogvideox", "stable_cascade", "stable_audio", "ace"),
+    )
+    if name == "sdxl" or hasattr(comfy.sd.CLIPType, name.upper())  # SDXL has no type of its own there
+)
 # What the types must turn out to be, by `tree_family`; the others have a tree of their own.
 TREES = {"flux": "flux", "sd3": "sd3", "pixart": "pixart", "chroma": "pixart", "sdxl": "sdxl"}
 
@@ -104,7 +111,7 @@ def _build(files: list[EncoderFile], outlines: list[dict], clip_type: str, devic
         return comfy.sd.load_text_encoder_state_dicts(
             [dict(state) for state in outlines],
             embedding_directory=folder_paths.get_folder_paths("embeddings"),
-            # As ComfyUI's own loaders: SDXL has no type of its own.
+            # As ComfyUI's own loaders.
             clip_type=getattr(comfy.sd.CLIPType, clip_type.upper(), comfy.sd.CLIPType.STABLE_DIFFUSION),
             model_options=runs_where([file.header for file in files], device),
             disable_dynamic=disable_dynamic,

@@ -78,11 +78,11 @@ def clip_state(large=False):
     return random_state(_skeleton(model_class).state_dict(), seed=5 + large, dtype=torch.float16)
 
 
-def llama_state():
+def llama_state(vocabulary=128256):
     """A Llama's weights in float16, as HiDream has it."""
     from comfy.text_encoders import hunyuan_video
 
-    skeleton = _skeleton(hunyuan_video.LLAMAModel, vocab_size=128256)
+    skeleton = _skeleton(hunyuan_video.LLAMAModel, vocab_size=vocabulary)
     return random_state(skeleton.state_dict(), seed=8, dtype=torch.float16)
 
 

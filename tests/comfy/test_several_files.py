@@ -16,6 +16,7 @@ SHALLOW_T5 = {"d_model": 32, "d_ff": 64, "d_kv": 16, "num_heads": 2}
 # type, files in this order, the encoder that is cut, its T5. What is stored as float32 ComfyUI holds as float16.
 CASES = {
     "flux": ("flux", ("t5 bf16", "clip_l"), "t5xxl", SHALLOW_T5),
+    "flux, a long CLIP": ("flux", ("t5 fp16", "long_clip_l"), "clip_l", SHALLOW_T5),
     "flux, the CLIP cut and first": ("flux", ("clip_l", "t5 fp8 e4m3fn"), "clip_l", SHALLOW_T5),
     "sdxl": ("sdxl", ("clip_l", "clip_g"), "clip_g", SHALLOW_T5),
     "sdxl, open_clip's names": ("sdxl", ("open_clip_g", "clip_l fp32"), "clip_l", SHALLOW_T5),
@@ -38,6 +39,9 @@ def write(folder, name, t5):
     else:
         state = narrow_files.clip_state(large=kind.endswith("g"))
         state = {key: tensor.float() for key, tensor in state.items()} if stored == "fp32" else state
+        if kind.startswith("long"):
+            table = "text_model.embeddings.position_embedding.weight"
+            state[table] = state[table].repeat(4, 1)[:248]
         save_file(in_open_clip_names(state) if kind.startswith("open") else state, path)
     return path
 
