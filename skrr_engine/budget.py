@@ -1,16 +1,18 @@
 """How a search divides the memory of its device among resident weights, buffers, one call and streams."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 
+from .architecture import Architecture
 from .errors import SkrrError
 from .feeding import Feeder, linears, stored_bytes
 from .objective import Objective
 from .precision import matrix_dtype
 from .stack import TextStack
 
-__all__ = ["Budget", "divide", "feed"]
+__all__ = ["Budget", "call_bytes", "divide", "feed", "widest_bytes"]
 
 # More room for streams than this makes nothing faster; with less, weights travel more often than they are used.
 LEAST_STREAMS, MOST_STREAMS = 1 << 28, 1 << 32
@@ -47,11 +49,8 @@ def divide(total: int, stack: TextStack, call_tokens: int, length: int) -> Budge
     What is left beside buffers and a call is shared: half for streams, so that a chunk computes longer than its weights
     travel, and half for weights, with the sub-blocks that travel spread evenly.
     """
-    shape = stack.architecture
-    call = call_tokens * 4 * (INNER * shape.feed_forward + OUTER * shape.width + 2 * shape.heads * length)
+    call, widest = call_bytes(stack.architecture, call_tokens, length), widest_bytes(stack)
     sizes = [stored_bytes(block) for block in stack.subblocks]
-    # While a sub-block runs in another dtype than it is stored in, its matrices are there twice.
-    widest = max(4 * sum(layer.weight.numel() for layer in linears(block)) for block in stack.subblocks)
     left = total - call - widest
     if left - sum(sizes) >= min(MOST_STREAMS, max(LEAST_STREAMS, left // 2)):
         return Budget(min(MOST_STREAMS, left - sum(sizes)), frozenset(range(len(sizes))), call, widest)
@@ -71,6 +70,17 @@ def divide(total: int, stack: TextStack, call_tokens: int, length: int) -> Budge
             resident.add(index)
             left -= sizes[index]
     return Budget(streams, frozenset(resident), call, widest + buffers)
+
+
+def call_bytes(shape: Architecture, tokens: int, length: int) -> int:
+    """What one call of `tokens` tokens in rows of `length` allocates inside, at most: it runs in float32."""
+    return tokens * 4 * (INNER * shape.feed_forward + OUTER * shape.width + 2 * shape.heads * length)
+
+
+def widest_bytes(stack: TextStack) -> int:
+    """The matrices of the largest sub-block in float32. While a sub-block runs in another dtype than it is stored in,
+    its matrices are there twice."""
+    return max(4 * sum(math.prod(layer.weight.shape) for layer in linears(block)) for block in stack.subblocks)
 
 
 def _spread(count: int) -> list[int]:

@@ -34,7 +34,7 @@ def linears(block: SubBlock) -> list[torch.nn.Module]:
     for module in block.modules:
         for part in module.modules():
             weight = getattr(part, "weight", None)
-            if weight is not None and weight.dim() == 2 and not isinstance(part, torch.nn.Embedding):
+            if weight is not None and len(weight.shape) == 2 and not isinstance(part, torch.nn.Embedding):
                 found.append(part)
     return found
 
@@ -82,6 +82,8 @@ class Feeder:
     def fetch(self, index: int, target: Pairs, slot: "_Slot") -> None:
         """Copies the matrices and biases of sub-block `index` into `target`, tensors on the device. Runs on the lane's
         copying stream."""
+        if slot.stage is None:
+            slot.stage = torch.empty(slot.memory.nbytes, dtype=torch.uint8, pin_memory=self.lane.cuda)
         stage = _laid_out(slot.stage, self.shapes(index))
         # The memory under `stage` may still be on its way out.
         self.lane.host_after(slot.filled)
@@ -142,7 +144,7 @@ class Feeder:
         if not self._slots:
             away = [n for n in range(len(self.layers)) if self.here(n) is None]
             size = max(sum(_aligned(t.nbytes) for t in _tensors(self.shapes(n))) for n in away)
-            self._slots = [_Slot(size, self.device) for _ in range(2)]
+            self._slots = [_Slot(self.lane.memory(size), self.lane.computed()) for _ in range(2)]
         slot = next(slot for slot in self._slots if running is None or slot.index != running)
         slot.index = None  # a copy that fails leaves nothing behind
         slot.tensors = _laid_out(slot.memory, self.shapes(index))
@@ -156,14 +158,15 @@ class Feeder:
 
 
 class _Slot:
-    """A buffer on the device with its staging buffer, what is in it, and the marks that guard both."""
+    """A buffer on the device, what is in it, and the marks that guard it: when it was filled, and when it was last
+    used. `stage` is its staging buffer, made when it is first needed."""
 
-    def __init__(self, size: int, device: torch.device):
-        self.stage = torch.empty(size, dtype=torch.uint8, pin_memory=device.type == "cuda")
-        self.memory = torch.empty(size, dtype=torch.uint8, device=device)
+    def __init__(self, memory: torch.Tensor, used):
+        self.memory, self.used = memory, used
+        self.stage: torch.Tensor | None = None
         self.index: int | None = None
         self.tensors: Pairs = []
-        self.filled = self.used = None
+        self.filled = None
 
 
 def _own(layers: list[torch.nn.Module]) -> Pairs:

@@ -20,6 +20,13 @@ class Lane:
         self.stream = torch.cuda.Stream(device) if self.cuda else None
         self.calls: deque = deque()
 
+    def memory(self, size: int) -> torch.Tensor:
+        """`size` bytes to copy into. What was computed before may still use them: copies wait for a mark of now."""
+        memory = torch.empty(size, dtype=torch.uint8, device=self.device)
+        if self.cuda:  # given back while a copy is under way, it is not handed out before the copy has ended
+            memory.record_stream(self.stream)
+        return memory
+
     def copying(self):
         """A context in which copies go onto the second stream."""
         return torch.cuda.stream(self.stream) if self.cuda else nullcontext()

@@ -18,7 +18,7 @@ from .precision import SUM
 from .projection import Projection
 from .stack import Outputs, TextStack, TokenBatch
 
-__all__ = ["Objective", "Tally", "Terms"]
+__all__ = ["GPU_CALL_TOKENS", "Objective", "Tally", "Terms"]
 
 # What the streams of a sweep may take where the host says nothing.
 ROOM = 1 << 30

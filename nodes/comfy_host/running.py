@@ -1,14 +1,17 @@
 """A ComfyUI text encoder as a TextStack: the walk its own forward makes, one sub-block at a time.
 
 Activations are float32, as in ComfyUI's own encode: its modules cast each weight to the input's dtype, in any
-storage format (fp16, fp8, quantised, GGUF), with LoRA applied as the loaded model has it.
+storage format (fp16, fp8, quantised, GGUF), with LoRA applied as the loaded model has it. With a feeder (`feeding`)
+the linear layers compute with what that brings instead.
 """
 
 import comfy.model_management as mm
 import torch
 
+from ...skrr_engine.budget import call_bytes, widest_bytes
 from ...skrr_engine.digest import digest_json, digest_tensors
 from ...skrr_engine.errors import SkrrError
+from ...skrr_engine.objective import GPU_CALL_TOKENS
 from ...skrr_engine.stack import SubBlock, TextStack, TokenBatch
 from .memory import module_bytes
 from .weights import patch_digest, raw_tensors
@@ -18,6 +21,8 @@ __all__ = ["EncoderStack"]
 # Activations of a pass on top of the weights, in bytes: streams of a sweep, and one float32 copy of the
 # largest weight, which ComfyUI casts per call.
 WORKING_MEMORY = 1 << 30
+# Tokens of a long prompt: what FLUX pads to.
+LONG = 256
 
 
 class EncoderStack(TextStack):
@@ -37,8 +42,9 @@ class EncoderStack(TextStack):
         self._read_options()
         subblocks = []
         for index, (modules, residual) in enumerate(self.blocks()):
-            size = sum(module_bytes(part) for part in encoder.adapter.parts(self.transformer, index))
-            subblocks.append(SubBlock(index, size, self._bind(modules, residual)))
+            parts = tuple(encoder.adapter.parts(self.transformer, index))
+            size = sum(module_bytes(part) for part in parts)
+            subblocks.append(SubBlock(index, size, self._bind(modules, residual), parts))
         self.subblocks = tuple(subblocks)
         self.total_bytes = module_bytes(self.transformer)
         self.taps = {"last": len(subblocks)}
@@ -80,7 +86,14 @@ class EncoderStack(TextStack):
 
     def prepare(self) -> None:
         """Loads the CLIP through ComfyUI's memory management, where the workflow would run it."""
-        mm.load_models_gpu([self.encoder.clip.patcher], memory_required=WORKING_MEMORY)
+        mm.load_models_gpu([self.encoder.clip.patcher], memory_required=WORKING_MEMORY + self.working_bytes)
+
+    @property
+    def working_bytes(self) -> int:
+        """What a feeder and one call take beside weights and streams; without a feeder that is in WORKING_MEMORY."""
+        if self.feeder is None:
+            return 0
+        return call_bytes(self.architecture, GPU_CALL_TOKENS, LONG) + 2 * widest_bytes(self)
 
     def start(self, embeds: torch.Tensor) -> torch.Tensor:
         """The stream before sub-block 0 from the token embeddings."""

@@ -3,6 +3,7 @@
 import logging
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import comfy.model_management as mm
 import torch
@@ -14,8 +15,10 @@ from ...skrr_engine.events import silent
 from ...skrr_engine.objective import Objective
 from ...skrr_engine.plan import Plan
 from ...skrr_engine.plan_json import dumps, loads
+from ...skrr_engine.precision import matrix_dtype
 from ...skrr_engine.search import Settings, find_plan, refine_plan
 from .calibrating import TokenizedPrompts, calibration_for
+from .feeding import HostFeeder
 from .folders import cache_folder, plain_name, save_plan, trim_cache
 from .memory import rest
 from .projections import find_projection, source_name
@@ -47,7 +50,9 @@ def run_search(
     stack = encoder.adapter.stack(encoder)
     calibration = calibration_for(encoder, prompts)
     device = encoder.clip.patcher.load_device
-    objective = Objective(stack, calibration, projection, null_weight, report, lambda: _room(device), device.type)
+    stack.feeder = _feeder(stack, device)
+    room = partial(_room, device, stack.working_bytes)
+    objective = Objective(stack, calibration, projection, null_weight, report, room, device.type)
     record = {
         "denoiser": {"family": source_name(model, projection), "projection": projection.name},
         "calibration": {
@@ -66,9 +71,15 @@ def run_search(
     return plan, sentence
 
 
-def _room(device) -> int:
-    """What the streams of a sweep may take: half of what is free, the rest is for what a sub-block needs inside."""
-    return max(LEAST_ROOM, min(MOST_ROOM, int(mm.get_free_memory(device)) // 2))
+def _feeder(stack, device) -> HostFeeder | None:
+    """Elsewhere than on CUDA nothing is gained by fast products or by copying beside the computing."""
+    return HostFeeder(stack, device, matrix_dtype(device)) if device.type == "cuda" else None
+
+
+def _room(device, working: int = 0) -> int:
+    """What the streams of a sweep may take: half of what is free beside `working` bytes, the rest is for what a
+    sub-block needs inside."""
+    return max(LEAST_ROOM, min(MOST_ROOM, (int(mm.get_free_memory(device)) - working) // 2))
 
 
 def _device_context(device):

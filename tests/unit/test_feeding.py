@@ -132,17 +132,18 @@ def test_copies_and_calls_wait_for_each_other(tiny):
     for n in range(4):
         stack.run(n, hidden, context)
     assert log == [
-        ("copy after", None), ("host after", None), ("copied", 1),  # 0 into the first buffer
-        ("compute after", 1),
-        ("copy after", None), ("host after", None), ("copied", 2),  # 1 into the second
-        ("computed", 3),  # 0 has run
-        ("compute after", 2),
-        ("copy after", 3), ("host after", 1), ("copied", 4),  # 2 into the first
-        ("computed", 5),
+        ("computed", 1), ("computed", 2),  # the buffers are there
+        ("copy after", 1), ("host after", None), ("copied", 3),  # 0 into the first
+        ("compute after", 3),
+        ("copy after", 2), ("host after", None), ("copied", 4),  # 1 into the second
+        ("computed", 5),  # 0 has run
         ("compute after", 4),
-        ("copy after", 5), ("host after", 2), ("copied", 6),
+        ("copy after", 5), ("host after", 3), ("copied", 6),  # 2 into the first
         ("computed", 7),
         ("compute after", 6),
+        ("copy after", 7), ("host after", 4), ("copied", 8),
+        ("computed", 9),
+        ("compute after", 8),
     ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from comfy.ldm.modules.attention import optimized_attention_for_device
 from comfy.ops import cast_to
 
 from ....skrr_engine.architecture import Architecture
+from ....skrr_engine.precision import narrow
 from ..running import EncoderStack
 
 __all__ = ["architecture", "cut", "matches", "norms", "parts", "stack"]
@@ -105,15 +106,15 @@ class _ClipStack(EncoderStack):
             mask = padding.masked_fill(blocked, least) + mask
         return mask, optimized_attention_for_device(hidden.device, mask=True, small_input=True)
 
-    @staticmethod
-    def _attention(modules, hidden, context):
+    def _attention(self, modules, hidden, context):
         norm, body = modules
-        return body(norm(hidden), *context)
+        mask, attend = context
+        normed = narrow(norm(hidden), self.products)
+        return body(normed, mask.to(normed.dtype), attend)
 
-    @staticmethod
-    def _feed_forward(modules, hidden, context):
+    def _feed_forward(self, modules, hidden, context):
         norm, body = modules
-        return body(norm(hidden))
+        return body(narrow(norm(hidden), self.products))
 
     def read_out(self, states, num_tokens):
         norm = self.transformer.text_model.final_layer_norm

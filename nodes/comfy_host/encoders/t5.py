@@ -5,6 +5,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention_for_device
 
 from ....skrr_engine.architecture import Architecture
+from ....skrr_engine.precision import narrow
 from ..running import EncoderStack
 
 __all__ = ["architecture", "cut", "matches", "norms", "parts", "stack"]
@@ -146,15 +147,14 @@ class _T5Stack(EncoderStack):
             bias = owner.compute_bias(hidden.shape[1], hidden.shape[1], hidden.device, hidden.dtype)
         return mask, bias, attend
 
-    @staticmethod
-    def _attention(layer, hidden, context):
-        mask, bias, attend = context
-        normed = layer.layer_norm(hidden)
+    def _attention(self, layer, hidden, context):
+        *scores, attend = context
+        normed = narrow(layer.layer_norm(hidden), self.products)
+        mask, bias = (None if part is None else part.to(normed.dtype) for part in scores)
         return layer.SelfAttention(normed, mask=mask, past_bias=bias, optimized_attention=attend)[0]
 
-    @staticmethod
-    def _feed_forward(layer, hidden, context):
-        return layer.DenseReluDense(layer.layer_norm(hidden))
+    def _feed_forward(self, layer, hidden, context):
+        return layer.DenseReluDense(narrow(layer.layer_norm(hidden), self.products))
 
     def read_out(self, states, num_tokens):
         norm = self.transformer.encoder.final_layer_norm
