@@ -21,7 +21,7 @@ else:
     chromium = lambda: None  # noqa: E731
 collect_ignore_glob = [] if os.environ.get("COMFYUI_PATH") else ["test_*.py"]
 if chromium() is None:
-    collect_ignore_glob += ["test_apply.py", "test_picture.py", "test_search.py"]
+    collect_ignore_glob += ["test_apply.py", "test_picture.py", "test_search.py", "test_workflows.py"]
 
 
 @pytest.fixture(scope="session")

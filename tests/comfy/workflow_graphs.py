@@ -28,15 +28,15 @@ def _flux_loaders(g: Graph, x: int, y: int):
     return unet, clip, vae
 
 
-# What the page draws on these nodes takes room: their heights in canvas mode.
-PLAN, APPLY, LOADER, SAVE_PLAN, SEARCH = 490, 380, 560, 400, 900
+# What the page draws on these nodes takes room: their heights.
+PLAN, APPLY, LOADER, SAVE_PLAN, SEARCH = 570, 460, 680, 400, 900
 
 
 def _smaller(g: Graph, clip, x: int, y: int):
     """Skrr Load Plan and Skrr Apply, one below the other; and to their right, below the prompts, the report."""
     plan = g.node("SkrrLoadPlan", (x, y), 400, PLAN, clip=clip)
     apply = g.node("SkrrApply", (x, plan.bottom + 60), 400, APPLY, clip=clip, plan=plan[0], sparsity=0.4)
-    report = g.node("PreviewAny", (x + 480, 660), 400, 270, called="What was removed", source=apply[1])
+    report = g.node("PreviewAny", (x + 480, 820), 400, 270, called="What was removed", source=apply[1])
     return plan, apply, report
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 __all__ = ["Graph", "Node", "has_control", "inputs_of", "is_widget"]
 
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
-ROW, WIDGET_ROW, TEXT_BOX = 21, 26, 130
+# As high as the taller of the page's two renderers, Vue's, draws them.
+ROW, WIDGET_ROW, TEXT_BOX, FOOT = 24, 32, 130, 44
 COLOURS = {"load": "#3f789e", "skrr": "#8a5a2b", "prompt": "#4a7a4a", "sample": "#6a5a8a", "note": "#444444"}
 
 
@@ -106,7 +107,7 @@ class Graph:
             {"name": name, "type": output, "links": []}
             for name, output in zip(definition["output_name"], definition["output"], strict=True)
         ]
-        made.size = (wide, high or max(len(sockets), len(outputs)) * ROW + tall + 18)
+        made.size = (wide, high or max(len(sockets), len(outputs)) * ROW + tall + FOOT)
         ours = definition["python_module"].startswith("custom_nodes")
         properties = {"Node name for S&R": kind}
         properties |= {"cnr_id": "skrr", "ver": self.pack_version} if ours else {"cnr_id": "comfy-core"}

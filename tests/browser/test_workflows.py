@@ -1,0 +1,33 @@
+"""The workflows that come with the pack, opened as they are: nothing overlaps once the nodes show what they show."""
+
+from pathlib import Path
+
+import pytest
+
+FILES = sorted((Path(__file__).parents[2] / "workflows").glob("*.json"))
+FIT = """() => {
+  const nodes = app.rootGraph.nodes
+  const [left, top] = [0, 1].map((side) => Math.min(...nodes.map((node) => node.pos[side])))
+  const [right, bottom] = [0, 1].map((side) => Math.max(...nodes.map((node) => node.pos[side] + node.size[side])))
+  const scale = Math.min(1150 / (right - left), 650 / (bottom - top))
+  app.canvas.ds.scale = scale
+  app.canvas.ds.offset = [110 / scale - left, 100 / scale - top]
+  app.canvas.setDirty(true, true)
+}"""
+OVERLAPS = """() => {
+  const boxes = app.rootGraph.nodes.map((node) => ({ type: node.type, box: [...node.pos, ...node.size] }))
+  const apart = ([x, y, w, h], [a, b, c, d]) => x + w <= a || a + c <= x || y + h <= b - 30 || b + d <= y - 30
+  const pairs = boxes.flatMap((one, n) => boxes.slice(n + 1).map((other) => [one, other]))
+  return pairs.filter(([one, other]) => !apart(one.box, other.box))
+}"""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_workflow_opens_without_overlaps(tabs, path):
+    tab = tabs()
+    tab.drop(path.read_text(encoding="utf-8"), path.name)
+    tab.page.evaluate(FIT)
+    tab.page.locator(".skrr-panel").first.wait_for()
+    tab.page.wait_for_timeout(1500)  # panels ask the server, then the nodes grow
+    tab.picture(path.stem)
+    assert tab.page.evaluate(OVERLAPS) == []
