@@ -12,7 +12,7 @@ dense. Without --file the file is a CLIP-L of real shape with random weights. Al
     evicted_seconds  a prompt after the encoder was evicted (unload_all_models), encoded; evicted_cpu_seconds likewise
     vram          gained by loading it: torch.cuda.memory_allocated in legacy mode, aimdo's own counter in dynamic mode
 
-What this machine cannot measure is null.
+Times are medians of five in each process. What this machine cannot measure is null.
 """
 
 import argparse
