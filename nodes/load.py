@@ -83,7 +83,7 @@ class SkrrProjection(io.ComfyNode):
             category="Skrr",
             description=(
                 "Stands in for MODEL at Skrr Calibrate and Skrr Search: reads only the text projection from the "
-                "denoiser's file, a few MB, so that a search need not load all of FLUX. For T5 encoders."
+                "denoiser's file, a few MB, so that a search need not load all of FLUX."
             ),
             inputs=[
                 io.Combo.Input(
