@@ -39,12 +39,14 @@ def shared(first, second):
     return {name for name in ours if ours[name] != theirs[name]} <= {"t5xxl.logit_scale"}
 
 
-def test_dense_and_pruned_in_turn(prune, room):
+def test_dense_and_pruned_in_turn(prune, pack, room):
     dense = wide_clip()
     patched = prune(dense, SKIP, REUSE)
     pruned = patched.clip
     assert type(pruned.patcher).__name__ == type(dense.patcher).__name__ == "ModelPatcherDynamic"
     assert patched.shared and shared(pruned, dense)
+    report = pack("nodes.comfy_host.reporting").report_of(patched, 0.01)
+    assert "share their storages (dynamic VRAM); both take no more than the dense." in report
     for clip, wanted in [(dense, wide_wanted(skip=(), reuse={})), (pruned, wide_wanted())] * 2:
         for _ in range(2):  # streamed the first time, resident the second
             assert torch.equal(encode(clip), wanted)

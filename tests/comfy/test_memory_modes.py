@@ -4,6 +4,7 @@ PyTorch copies a tensor that goes from cpu to cpu:0, so weights really move, and
 """
 
 import functools
+import re
 
 import pytest
 import torch
@@ -189,6 +190,26 @@ def test_storages_are_shared_only_where_nothing_is_written_in_place(prune, load,
     assert patched.shared == shared
     assert common(patched.clip, dense) == (set(pointers(patched.clip.patcher.model)) if shared else set())
     assert torch.equal(encode(dense), dense_wanted())
+
+
+@pytest.mark.parametrize(
+    "load, words",
+    [
+        (CPU, "kept weights are copies, because this encoder runs where it is stored. While .*both take {} GB"),
+        (GPU, "share their storages until the pruned one has been on the GPU once; .*RAM holds up to {} GB"),
+    ],
+)
+def test_the_report_says_how_much_both_take(prune, pack, load, words):
+    """The dense and the kept bytes together, counted in the tensors of both once nothing is shared any more."""
+    dense = pixart_clip(load_device=load, offload_device=CPU)
+    patched = prune(dense, SKIP, REUSE)
+    pruned = patched.clip
+    encode(pruned)
+    pruned.patcher.detach()
+    assert not common(pruned, dense)
+    both = sum(t.nbytes for clip in (dense, pruned) for t in clip.patcher.model.state_dict().values())
+    report = pack("nodes.comfy_host.reporting").report_of(patched, 0.01)
+    assert re.search(words.format(f"{both / 1e9:.3f}") + rf" \({both:,} bytes\)", report), report
 
 
 def test_storages_part_after_a_round_trip_to_the_card(prune, card):
