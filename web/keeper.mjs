@@ -2,6 +2,7 @@
 
 import { planOfRun } from "./levels.mjs"
 import { choosesLevel, emptyNote, pinWidget, planSource, sparsityOf } from "./node_view.mjs"
+import { say } from "./words.mjs"
 
 /** What was asked for a plan, as one string: equal for the same question. */
 function key(question) {
@@ -148,16 +149,16 @@ export class Keeper {
 
   note(plan, run, source) {
     if (plan && choosesLevel(this.face) && sparsityOf(this.face) === null) {
-      return "The sparsity comes through a link: the plan's largest level is shown."
+      return say("The sparsity comes through a link: the plan's largest level is shown.")
     }
-    return plan || run || this.answer?.error ? "" : emptyNote(this.face, source)
+    return plan || run || this.answer?.error ? "" : say(emptyNote(this.face, source))
   }
 
   buttons(plan, pinned) {
     if (!pinWidget(this.face)) return []
     const found = this.state.plan
     const buttons = []
-    const pin = (label, hint) => buttons.push({ action: "pin", label, hint, press: () => this.pin() })
+    const pin = (label, hint) => buttons.push({ action: "pin", label: say(label), hint: say(hint), press: () => this.pin() })
     if (!pinned && (plan || found)) {
       pin("Pin plan into workflow", "Writes the plan into this node, so that the saved workflow runs anywhere without a search.")
     }
@@ -165,7 +166,7 @@ export class Keeper {
       pin("Replace by the last found plan", "Writes the plan of the last search over the pinned one.")
     }
     if (pinned) {
-      buttons.push({ action: "unpin", label: "Unpin", hint: "Empties the node's plan text.", press: () => this.unpin() })
+      buttons.push({ action: "unpin", label: say("Unpin"), hint: say("Empties the node's plan text."), press: () => this.unpin() })
     }
     return buttons
   }

@@ -1,5 +1,7 @@
 // Plan pages (see nodes/comfy_host/pages_plans.py) in figures and words. No DOM here.
 
+import { say } from "./words.mjs"
+
 const FP16 = 2
 const FP8 = 1
 
@@ -95,7 +97,7 @@ export function bytes(size) {
 /** {exact} or {fp16, fp8} in words. */
 export function bytesText(size) {
   if ("exact" in size) return bytes(size.exact)
-  return `${bytes(size.fp16)} in fp16, ${bytes(size.fp8)} in fp8`
+  return say("{half} in fp16, {quarter} in fp8", { half: bytes(size.fp16), quarter: bytes(size.fp8) })
 }
 
 /** "41.92 %". */
@@ -105,7 +107,7 @@ export function percent(share) {
 
 /** A discrepancy: four significant digits, as in the reports. */
 export function discrepancy(value) {
-  if (value === null) return "not a number"
+  if (value === null) return say("not a number")
   if (value === 0) return "0"
   const text = value < 1e-4 ? value.toExponential(3) : value.toPrecision(4)
   if (text.includes("e")) return text.replace("e+", "e")
@@ -116,7 +118,7 @@ export function discrepancy(value) {
 export function duration(seconds) {
   const whole = Math.max(0, Math.round(seconds))
   const minutes = Math.round(whole / 60)
-  if (whole >= 3600) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
-  if (whole >= 60) return `${Math.floor(whole / 60)} min ${whole % 60} s`
-  return `${whole} s`
+  if (whole >= 3600) return say("{h} h {min} min", { h: Math.floor(minutes / 60), min: minutes % 60 })
+  if (whole >= 60) return say("{min} min {s} s", { min: Math.floor(whole / 60), s: whole % 60 })
+  return say("{s} s", { s: whole })
 }

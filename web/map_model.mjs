@@ -1,6 +1,7 @@
 // The layer map as geometry: two rows (attention, feed-forward) by layers. No DOM here.
 
 import { bytesOf, bytesText, discrepancy, fits, kindOf, parametersOf, percent, removals } from "./levels.mjs"
+import { say } from "./words.mjs"
 
 export const GUTTER = 76
 const LEAST_PITCH = 9
@@ -41,7 +42,7 @@ export function layerMap(plan, slot, level, exact, width) {
   }
   for (let band = 0; band < bands; band++) {
     const y = band * bandHeight + above
-    map.rows.push({ y: y + ROW / 2, label: "attention" }, { y: y + ROW + BETWEEN + ROW / 2, label: "feed-forward" })
+    map.rows.push({ y: y + ROW / 2, label: say("attention") }, { y: y + ROW + BETWEEN + ROW / 2, label: say("feed-forward") })
   }
   const gone = removals(plan, slot.slot)
   const skipped = new Set(cut.skip)
@@ -83,16 +84,19 @@ function arc(place, source, index) {
 
 /** What hovering or focusing a sub-block says. */
 function describe(slot, index, state, source, size, gone) {
-  const parts = [`Sub-block ${index}, ${kindOf(index)} of layer ${Math.floor(index / 2)}: `]
-  if (state === "re-used") parts.push(`its own weights are gone, ${source} runs here again. `)
-  else parts.push(`${state}. `)
-  parts.push(`${bytesText(size)}. `)
-  if (gone) {
-    parts.push(`Removed from the level of ${percent(gone.level.sparsity)} on`)
-    if (gone.rise === null) parts.push("; discrepancy not measured.")
-    else parts.push(`; discrepancy ${discrepancy(gone.level.discrepancy.value)} there, ${discrepancy(gone.rise)} more than before.`)
+  const about = { index, source, kind: say(kindOf(index)), layer: Math.floor(index / 2), size: bytesText(size) }
+  const parts = [say("Sub-block {index}, {kind} of layer {layer}: ", about)]
+  if (state === "re-used") parts.push(say("its own weights are gone, {source} runs here again. ", about))
+  else parts.push(say(state === "kept" ? "kept. " : "skipped. "))
+  parts.push(say("{size}. ", about))
+  if (!gone) return [...parts, say("Kept in every level.")].join("")
+  const from = { share: percent(gone.level.sparsity) }
+  if (gone.rise === null) {
+    parts.push(say("Removed from the level of {share} on; discrepancy not measured.", from))
   } else {
-    parts.push("Kept in every level.")
+    const values = { value: discrepancy(gone.level.discrepancy.value), rise: discrepancy(gone.rise) }
+    const text = "Removed from the level of {share} on; discrepancy {value} there, {rise} more than before."
+    parts.push(say(text, { ...from, ...values }))
   }
   return parts.join("")
 }

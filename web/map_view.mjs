@@ -2,6 +2,7 @@
 
 import { html, svg } from "./dom.mjs"
 import { layerMap } from "./map_model.mjs"
+import { say } from "./words.mjs"
 
 /** The sub-block that a key leads to from `index`; null for other keys. Left and right stay in the row. */
 export function nextCell(key, index, count) {
@@ -25,10 +26,10 @@ export function nextCell(key, index, count) {
   }
 }
 
-/** A map of one encoder; `say(text)` shows what a cell is. Redrawn by `draw`, which keeps the focused cell. */
+/** A map of one encoder; `speak(text)` shows what a cell is. Redrawn by `draw`, which keeps the focused cell. */
 export class LayerMap {
-  constructor(say) {
-    this.say = say
+  constructor(speak) {
+    this.speak = speak
     this.element = html("div", { class: "map" })
     this.at = 0
     this.told = null
@@ -41,7 +42,8 @@ export class LayerMap {
     const map = layerMap(plan, slot, level, exact, width)
     this.map = map
     this.at = Math.min(this.at, map.cells.length - 1)
-    const label = `Layer map of ${slot.slot}: ${slot.about}. Arrow keys go from sub-block to sub-block.`
+    const what = { slot: slot.slot, about: slot.about }
+    const label = say("Layer map of {slot}: {about}. Arrow keys go from sub-block to sub-block.", what)
     const drawing = svg("svg", {
       width: map.width, height: map.height, viewBox: `0 0 ${map.width} ${map.height}`, role: "group", "aria-label": label,
     })
@@ -53,7 +55,7 @@ export class LayerMap {
     }
     this.element.replaceChildren(drawing)
     if (focused) this.focus(this.at)
-    if (this.told !== null && map.cells[this.told]) this.say(map.cells[this.told].text)
+    if (this.told !== null && map.cells[this.told]) this.speak(map.cells[this.told].text)
     return map
   }
 
@@ -80,7 +82,7 @@ export class LayerMap {
 
   tell(cell) {
     this.told = cell.index
-    this.say(cell.text)
+    this.speak(cell.text)
   }
 
   key(event, index) {

@@ -5,9 +5,11 @@ import { html } from "./dom.mjs"
 import { bytes, bytesText, counts, discrepancy, duration, largestLevel, levelFor, percent, savedBytes } from "./levels.mjs"
 import { LayerMap } from "./map_view.mjs"
 import { STYLE } from "./style.mjs"
+import { say } from "./words.mjs"
 
 const LEAST_WIDTH = 240
 const PHASES = { skip: "finding what to skip", "re-use": "finding what to re-use" }
+const ENDS = { done: "Search done", cancelled: "Search cancelled", failed: "Search failed" }
 const HINT = "Point at a sub-block, or reach it with Tab and the arrow keys."
 
 /** A panel around a shadow root, so that its stylesheet touches nothing else on the page. */
@@ -22,7 +24,7 @@ export class Panel {
     this.body = html("div", { class: "panel" })
     root.append(this.body)
     this.maps = new Map()
-    this.detail = html("div", { class: "detail", "aria-live": "polite" }, HINT)
+    this.detail = html("div", { class: "detail", "aria-live": "polite" }, say(HINT))
     this.view = null
     this.width = 0
     this.resized = resized
@@ -76,10 +78,10 @@ export class Panel {
     const parts = shows.facts ? [html("div", { class: "head", "data-part": "name" }, plan.name)] : []
     const off = sparsity === 0
     const level = off ? null : sparsity === null ? largestLevel(plan) : levelFor(plan, sparsity)
-    if (off) parts.push(html("div", { class: "quiet" }, "A sparsity of 0 passes the CLIP on unchanged."))
+    if (off) parts.push(html("div", { class: "quiet" }, say("A sparsity of 0 passes the CLIP on unchanged.")))
     if (!off && !level) {
       const most = percent(largestLevel(plan).sparsity)
-      parts.push(html("div", { class: "error", role: "alert" }, `This plan goes to ${most} at most. Ask for that or less.`))
+      parts.push(html("div", { class: "error", role: "alert" }, say("This plan goes to {most} at most. Ask for that or less.", { most })))
     }
     if (level && shows.facts) parts.push(this.facts(plan, level, exact))
     for (const text of [...(level?.warnings ?? []), ...warnings]) {
@@ -96,7 +98,7 @@ export class Panel {
     }
     if (plan.notes.length && shows.notes) {
       const items = plan.notes.map((text) => html("li", null, text))
-      parts.push(html("details", null, html("summary", null, `Notes (${items.length})`), html("ul", null, ...items)))
+      parts.push(html("details", null, html("summary", null, say("Notes ({count})", { count: items.length })), html("ul", null, ...items)))
     }
     return parts
   }
@@ -105,14 +107,16 @@ export class Panel {
     const { skipped, reused, all } = counts(plan, level)
     const saved = savedBytes(plan, level, exact)
     const measured = level.discrepancy
+    const few = reused ? "{skipped} of {all} sub-blocks, {reused} places re-used" : "{skipped} of {all} sub-blocks"
+    const size = "exact" in saved ? "{size} (exact, encoder of the last run)" : "{size} (estimate)"
     const rows = [
-      ["removed", `${skipped} of ${all} sub-blocks${reused ? `, ${reused} places re-used` : ""}`, "removed"],
+      ["removed", say(few, { skipped, all, reused }), "removed"],
       ["sparsity", percent(level.sparsity), "sparsity"],
-      ["saves", `${bytesText(saved)} (${"exact" in saved ? "exact, encoder of the last run" : "estimate"})`, "saved"],
-      ["discrepancy", measured ? discrepancy(measured.value) : "not measured", "discrepancy"],
+      ["saves", say(size, { size: bytesText(saved) }), "saved"],
+      ["discrepancy", measured ? discrepancy(measured.value) : say("not measured"), "discrepancy"],
     ]
     const list = html("dl", { class: "facts" })
-    for (const [name, text, part] of rows) list.append(html("dt", null, name), html("dd", { "data-part": part }, text))
+    for (const [name, text, part] of rows) list.append(html("dt", null, say(name)), html("dd", { "data-part": part }, text))
     return list
   }
 
@@ -149,40 +153,48 @@ function midSize(size) {
 }
 
 function runTitle(run) {
-  if (run.state !== "running") return { done: "Search done", cancelled: "Search cancelled", failed: "Search failed" }[run.state]
+  if (run.state !== "running") return say(ENDS[run.state])
   const last = run.levels[run.levels.length - 1]
-  const name = run.refines ? "Refining" : "Searching"
+  const name = say(run.refines ? "Refining" : "Searching")
   if (!last) return name
-  return `${name}: ${last.skipped} skipped, ${percent(last.sparsity)}, ${bytes(last.saved)} saved, discrepancy ${discrepancy(last.discrepancy)}`
+  const figures = { skipped: last.skipped, share: percent(last.sparsity), size: bytes(last.saved) }
+  const found = say("{skipped} skipped, {share}, {size} saved, discrepancy {value}", {
+    ...figures, value: discrepancy(last.discrepancy),
+  })
+  return `${name}: ${found}`
 }
 
 function progressText(run) {
-  const parts = [PHASES[run.phase] ?? (run.phase || "preparing")]
-  if (run.total) parts.push(`${Math.floor(run.done)} of about ${Math.round(run.total)} measurements`)
-  if (run.left !== null) parts.push(`about ${duration(run.left)} left`)
+  const parts = [say(PHASES[run.phase] ?? (run.phase || "preparing"))]
+  const [done, all] = [Math.floor(run.done), Math.round(run.total)]
+  if (run.total) parts.push(say("{done} of about {all} measurements", { done, all }))
+  if (run.left !== null) parts.push(say("about {time} left", { time: duration(run.left) }))
   return parts.join(" · ")
 }
 
 function triedText({ level, levels, candidates, candidates_at_first, prompts, prompts_in_all }) {
-  const sets = candidates === candidates_at_first ? `${candidates} sets` : `${candidates} of ${candidates_at_first} sets left`
-  return `Last tried: ${level} of about ${levels} sub-blocks skipped, ${sets}, ${prompts} of ${prompts_in_all} prompts.`
+  const left = candidates === candidates_at_first ? "{count} sets" : "{count} of {all} sets left"
+  const sets = say(left, { count: candidates, all: candidates_at_first })
+  const values = { level, levels, sets, prompts, all: prompts_in_all }
+  return say("Last tried: {level} of about {levels} sub-blocks skipped, {sets}, {prompts} of {all} prompts.", values)
 }
 
 function legend(plan) {
   const parts = [
-    html("span", null, html("i", { class: "kept" }), "kept (stronger: more bytes)"),
-    html("span", null, html("i", { class: "skipped" }), "skipped"),
+    html("span", null, html("i", { class: "kept" }), say("kept (stronger: more bytes)")),
+    html("span", null, html("i", { class: "skipped" }), say("skipped")),
   ]
   if (plan.levels.some((level) => Object.values(level.cuts).some((cut) => cut.reuse.length))) {
-    parts.push(html("span", null, html("i", { class: "re-used" }), "re-used, arc from its source"))
+    parts.push(html("span", null, html("i", { class: "re-used" }), say("re-used, arc from its source")))
   }
   if (plan.levels.some((level) => level.discrepancy)) {
-    parts.push(html("span", null, html("i", { class: "cost" }), "rise in discrepancy"))
+    parts.push(html("span", null, html("i", { class: "cost" }), say("rise in discrepancy")))
   }
   return html("div", { class: "legend" }, ...parts)
 }
 
 function chartLegend(run) {
-  const text = run.levels.some((level) => level.beams.length) ? "Line: the best set of each level. Dots: the other beams." : "Line: the best set of each level."
-  return html("div", { class: "legend" }, html("span", null, `${text} Dashed: the target.`))
+  const parts = [say("Line: the best set of each level.")]
+  if (run.levels.some((level) => level.beams.length)) parts.push(say("Dots: the other beams."))
+  return html("div", { class: "legend" }, html("span", null, [...parts, say("Dashed: the target.")].join(" ")))
 }

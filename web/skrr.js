@@ -5,6 +5,7 @@ import { app } from "../../scripts/app.js"
 import { NODES } from "./node_view.mjs"
 import { Panel } from "./panel.mjs"
 import { Keeper } from "./keeper.mjs"
+import { setLanguage } from "./words.mjs"
 
 const LEAST_WIDTH = 400
 // How often widgets and links are looked at. Callbacks say at once what a person changes; this finds what undo,
@@ -142,6 +143,9 @@ setInterval(() => {
 
 app.registerExtension({
   name: "skrr.view",
+  init() {
+    setLanguage(app.extensionManager?.setting?.get?.("Comfy.Locale"))
+  },
   nodeCreated(node) {
     if (NODES.has(node.comfyClass)) adorn(node)
   },

@@ -21,7 +21,7 @@ else:
     chromium = lambda: None  # noqa: E731
 collect_ignore_glob = [] if os.environ.get("COMFYUI_PATH") else ["test_*.py"]
 if chromium() is None:
-    collect_ignore_glob += ["test_apply.py", "test_picture.py", "test_search.py", "test_workflows.py"]
+    collect_ignore_glob += [f"test_{name}.py" for name in ("apply", "language", "picture", "search", "workflows")]
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +52,8 @@ def renderer(request):
 
 @pytest.fixture(scope="session")
 def opened():
-    """(renderer, palette) -> the tab that its tests share: opening ComfyUI takes longer than most of them."""
+    """(renderer, palette) -> the tab that its tests share: opening ComfyUI takes longer than most of them. One at a
+    time: every open page is drawn again and again, without a graphics card by the processor that a search needs."""
     return {}
 
 
@@ -60,21 +61,28 @@ def opened():
 def tabs(server, browser, renderer, opened):
     """tabs(palette="dark") -> a tab with ComfyUI open; `fresh`: in a browser that knows nothing; `beside` a tab: a
     second one of the same browser. At the end, no tab may hold a complaint of the pack."""
-    used = []
+    used, guests = [], []
 
     def tab_for(palette: str = "dark", *, fresh: bool = False, beside: ComfyPage | None = None) -> ComfyPage:
         settings(server, renderer == "vue", palette)
         tab = None if fresh or beside else opened.get((renderer, palette))
         if tab is None:
+            if not (fresh or beside):
+                while opened:
+                    opened.popitem()[1].page.context.close()
             context = beside.page.context if beside else browser.new_context(viewport={"width": 1366, "height": 768})
             tab = ComfyPage(context.new_page(), server, f"{renderer} {palette}").open()
-            if not (fresh or beside):
+            if fresh or beside:
+                guests.append(tab)
+            else:
                 opened[renderer, palette] = tab
         tab.complaints.clear()
         used.append(tab)
         return tab
 
     yield tab_for
+    for tab in guests:
+        tab.page.close()
     assert [complaint for tab in used for complaint in tab.complaints] == []
 
 

@@ -11,16 +11,16 @@ from skrr_engine.plan_json import dumps, loads
 PREVIEW = "app.rootGraph.nodes.find((n) => n.type === 'PreviewAny').widgets.map((w) => String(w.value))"
 # The search stops far beyond what is waited for; after the cancel the target is lowered to what it has found.
 FAR, NEAR, APPLIED = 0.09, 0.02, 0.01
-# Enough that a quick machine is not done before the page has been loaded again; a slow or busy one needs fewer.
-LIMIT = int(os.environ.get("SKRR_BROWSER_PROMPTS", "160"))
+# Long enough that the page can be loaded twice while it searches.
+PAUSE = int(os.environ.get("SKRR_BROWSER_PAUSE", "20"))
 
 
 def searching(workflow, seed, name):
     """A file with a slow search on the testing pack's tiny PixArt encoder, and SkrrApply behind it."""
     graph = workflow(f"search {uuid.uuid4()}")
-    models = graph.node("SkrrTestModels", (0, 0), family="pixart", seed=seed)
+    models = graph.node("SkrrTestModels", (0, 0), family="pixart", seed=seed, pause=PAUSE)
     links = {"clip": models[1], "model": models[0]}
-    prompts = graph.node("SkrrCalibrate", (0, 200), **links, limit=LIMIT)
+    prompts = graph.node("SkrrCalibrate", (0, 200), **links, limit=4)
     settings = {"calibration": prompts[0], "beam": 3, "sparsity": FAR, "mode": "exact", "name": name}
     found = graph.node("SkrrSearch", (360, 0), 400, **links, **settings)
     smaller = graph.node("SkrrApply", (800, 0), 400, clip=models[1], plan=found[0], sparsity=APPLIED)

@@ -1,6 +1,7 @@
 """Custom nodes that only the server tests load: tiny random models, so that graphs need no files."""
 
 import importlib.util
+import time
 from pathlib import Path
 
 
@@ -30,11 +31,19 @@ class SkrrTestModels:
             "required": {
                 "family": (list(tiny_models.FAMILIES),),
                 "seed": ("INT", {"default": 0, "min": 0, "max": 2**31}),
-            }
+            },
+            # Milliseconds before every sub-block: a search to be watched lasts as long on a fast machine, and on a
+            # busy one leaves the processor to the browser.
+            "optional": {"pause": ("INT", {"default": 0, "min": 0, "max": 1000})},
         }
 
-    def load(self, family, seed):
-        return tiny_models.load_family(family, seed)
+    def load(self, family, seed, pause=0):
+        model, clip, vae = tiny_models.load_family(family, seed)
+        if pause:
+            for name, module in clip.cond_stage_model.named_modules():
+                if name.endswith(".layer_norm"):
+                    module.register_forward_pre_hook(lambda *_: time.sleep(pause / 1000))
+        return model, clip, vae
 
 
 NODE_CLASS_MAPPINGS = {"SkrrTestModels": SkrrTestModels}

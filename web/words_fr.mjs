@@ -1,0 +1,86 @@
+// The panels' words in French; see words.mjs.
+
+export const FR = {
+  "Point at a sub-block, or reach it with Tab and the arrow keys.":
+    "Pointez un sous-bloc, ou atteignez-le avec Tab et les flèches.",
+  "A sparsity of 0 passes the CLIP on unchanged.": "Une part de 0 laisse le CLIP inchangé.",
+  "This plan goes to {most} at most. Ask for that or less.":
+    "Ce plan va jusqu'à {most} au plus. Demandez cela ou moins.",
+  "removed": "retirés",
+  "sparsity": "part retirée",
+  "saves": "économie",
+  "discrepancy": "écart",
+  "{skipped} of {all} sub-blocks": "{skipped} sous-blocs sur {all}",
+  "{skipped} of {all} sub-blocks, {reused} places re-used":
+    "{skipped} sous-blocs sur {all}, {reused} places réutilisées",
+  "{size} (exact, encoder of the last run)": "{size} (exact, encodeur de la dernière exécution)",
+  "{size} (estimate)": "{size} (estimation)",
+  "not measured": "non mesuré",
+  "not a number": "pas un nombre",
+  "Notes ({count})": "Notes ({count})",
+  "Search done": "Recherche terminée",
+  "Search cancelled": "Recherche annulée",
+  "Search failed": "Échec de la recherche",
+  "Searching": "Recherche",
+  "Refining": "Affinage",
+  "{skipped} skipped, {share}, {size} saved, discrepancy {value}":
+    "{skipped} sautés, {share}, {size} économisés, écart {value}",
+  "preparing": "préparation",
+  "finding what to skip": "recherche de ce qui peut être sauté",
+  "finding what to re-use": "recherche de ce qui peut être réutilisé",
+  "{done} of about {all} measurements": "{done} mesures sur {all} environ",
+  "about {time} left": "encore {time} environ",
+  "{count} sets": "{count} ensembles",
+  "{count} of {all} sets left": "{count} ensembles restants sur {all}",
+  "Last tried: {level} of about {levels} sub-blocks skipped, {sets}, {prompts} of {all} prompts.":
+    "Dernier essai : {level} sous-blocs sautés sur {levels} environ, {sets}, {prompts} prompts sur {all}.",
+  "kept (stronger: more bytes)": "gardé (plus soutenu : plus d'octets)",
+  "skipped": "sauté",
+  "re-used, arc from its source": "réutilisé, arc depuis sa source",
+  "rise in discrepancy": "hausse de l'écart",
+  "Line: the best set of each level.": "Ligne : le meilleur ensemble de chaque niveau.",
+  "Dots: the other beams.": "Points : les autres faisceaux.",
+  "Dashed: the target.": "Tirets : l'objectif.",
+  "attention": "attention",
+  "feed-forward": "feed-forward",
+  "Sub-block {index}, {kind} of layer {layer}: ": "Sous-bloc {index}, {kind} de la couche {layer} : ",
+  "its own weights are gone, {source} runs here again. ": "ses poids sont retirés, {source} y repasse. ",
+  "kept. ": "gardé. ",
+  "skipped. ": "sauté. ",
+  "{size}. ": "{size}. ",
+  "Kept in every level.": "Gardé à tous les niveaux.",
+  "Removed from the level of {share} on; discrepancy not measured.":
+    "Retiré à partir du niveau de {share} ; écart non mesuré.",
+  "Removed from the level of {share} on; discrepancy {value} there, {rise} more than before.":
+    "Retiré à partir du niveau de {share} ; écart {value} à ce niveau, {rise} de plus qu'avant.",
+  "{half} in fp16, {quarter} in fp8": "{half} en fp16, {quarter} en fp8",
+  "{h} h {min} min": "{h} h {min} min",
+  "{min} min {s} s": "{min} min {s} s",
+  "{s} s": "{s} s",
+  "Discrepancy against bytes saved: {count} levels, the last at {value}.":
+    "Écart selon les octets économisés : {count} niveaux, le dernier à {value}.",
+  "Discrepancy against bytes saved: no level yet.": "Écart selon les octets économisés : pas encore de niveau.",
+  "{unit} saved": "{unit} économisés",
+  "{value} with {skipped} sub-blocks skipped": "{value} avec {skipped} sous-blocs sautés",
+  "Layer map of {slot}: {about}. Arrow keys go from sub-block to sub-block.":
+    "Carte des couches de {slot} : {about}. Les flèches vont d'un sous-bloc à l'autre.",
+  "The sparsity comes through a link: the plan's largest level is shown.":
+    "La part vient d'un lien : le plus grand niveau du plan est montré.",
+  "Pin plan into workflow": "Épingler le plan au workflow",
+  "Writes the plan into this node, so that the saved workflow runs anywhere without a search.":
+    "Écrit le plan dans ce nœud : le workflow enregistré tourne partout sans recherche.",
+  "Replace by the last found plan": "Remplacer par le dernier plan trouvé",
+  "Writes the plan of the last search over the pinned one.":
+    "Écrit le plan de la dernière recherche par-dessus le plan épinglé.",
+  "Unpin": "Désépingler",
+  "Empties the node's plan text.": "Vide le texte du plan de ce nœud.",
+  "Connect a plan: from Skrr Load Plan or Skrr Search.":
+    "Branchez un plan : de Skrr Charger un plan ou de Skrr Chercher.",
+  "Run the workflow once: the search is drawn here as it goes, and its plan can be pinned.":
+    "Exécutez le workflow une fois : la recherche se dessine ici, et son plan peut être épinglé.",
+  "The search has not found a plan yet. Run it once, or pin a plan into it.":
+    "La recherche n'a pas encore trouvé de plan. Exécutez-la une fois, ou épinglez-y un plan.",
+  "auto takes the published plan for the kind of CLIP, which is known once this has run.":
+    "auto prend le plan publié pour ce type de CLIP, connu après une exécution.",
+  "The plan is known once this has run.": "Le plan est connu après une exécution.",
+}
