@@ -83,6 +83,14 @@ class Checkpoint:
         raw = bytearray(base64.b64decode(found["data"]))
         return torch.frombuffer(raw, dtype=SUM).reshape(found["shape"])
 
+    def findings(self) -> tuple:
+        """Everything found so far, for `adopt`."""
+        return self.levels, self.reuse, self.over, self._once
+
+    def adopt(self, findings: tuple) -> None:
+        """Takes what another process has read; nothing is written."""
+        self.levels, self.reuse, self.over, self._once = findings
+
     def add_level(self, entry) -> None:
         """The level under way ended with `entry`; it is on disk when this returns."""
         self.levels.append(entry)

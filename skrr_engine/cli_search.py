@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from . import calibration
 from .budget import feed
 from .checkpoint import write_atomically
 from .errors import SkrrError
+from .events import silent
 from .files import open_plan
 from .hosts import OpenEncoder, open_encoder
 from .objective import Objective
@@ -18,22 +20,39 @@ from .plan_json import dumps
 from .progress import Bar
 from .projection import Projection, no_projection
 from .projection_files import open_projection
+from .ranks import Ranks, join
 from .search import Settings, find_plan, refine_plan
 from .tables import plan_table
 from .tokenizing import calibrate, open_tokenizer
 
 __all__ = ["search"]
 
+NO_PROJECTION = (
+    "No --projection: the discrepancy is taken on the encoder's own output, which finds worse plans than behind the "
+    "denoiser's first layer (paper, Table A13)."
+)
 # The rest is lost between the blocks of PyTorch's allocator.
 FREE_SHARE = 0.9
 
 
 def search(args) -> None:
-    """Searches and writes the plan; stopped, writes what was found beside it as NAME.partial.json."""
+    """Searches and writes the plan; stopped, writes what was found beside it as NAME.partial.json. Started by torchrun,
+    several processes search together, and the first one speaks and writes."""
     out = Path(args.out)
     if out.exists() and not args.overwrite:
         raise SkrrError(f"{out.name} exists already. Choose another name, or say --overwrite.")
     start = open_plan(args.refine) if args.refine else None
+    ranks = join(args.device)
+    if ranks is None:
+        _search(args, out, start, None)
+        return
+    args.device = ranks.device
+    _search(args, out, start, ranks)
+    ranks.leave()
+
+
+def _search(args, out: Path, start: Plan | None, ranks: Ranks | None) -> None:
+    first = ranks is None or ranks.rank == 0
     encoder = open_encoder(
         args.encoder, slot=args.slot, heads=args.heads, clip_layer=args.clip_layer, device=args.device,
         fed=args.device.startswith("cuda"),
@@ -41,15 +60,24 @@ def search(args) -> None:
     if encoder.plan is not None:
         raise SkrrError(f"{args.encoder} is pruned already. Search on the dense encoder it was made from.")
     objective, settings, record = _prepare(args, encoder, out)
-    with Bar() as bar:
-        objective.report = bar
+    objective.ranks = ranks
+    if first and not args.projection:
+        print(NO_PROJECTION, file=sys.stderr)
+    with Bar() if first else nullcontext() as bar:
+        objective.report = bar if first else silent
         if start is None:
             keep = functools.partial(_keep_partial, out.with_name(f"{out.stem}.partial.json"), bar)
-            plan = find_plan(objective, settings, args.checkpoint, record, keep)
+            partial = {"on_partial": keep} if first else {}
+            plan = find_plan(objective, settings, args.checkpoint, record, **partial)
         else:
             plan = refine_plan(objective, start, settings, record)
+    told = None if ranks is None else ranks.summary(objective.applications)
+    if not first:
+        return
     write_atomically(out, dumps(plan).encode())
     print(plan_table(plan))
+    if told:
+        print(told)
     print(f"Written: {out}. Next: python -m skrr_engine apply --encoder FILE --plan {out} --sparsity S --out FILE")
 
 
@@ -103,11 +131,6 @@ def _projection(args, shape) -> Projection:
         return open_projection(args.projection, shape.width, args.layers)
     if args.layers:
         raise SkrrError("--weight and --bias name tensors of a denoiser; say its file with --projection.")
-    print(
-        "No --projection: the discrepancy is taken on the encoder's own output, which finds worse plans than behind "
-        "the denoiser's first layer (paper, Table A13).",
-        file=sys.stderr,
-    )
     return no_projection(("sequence", "pooled") if shape.family == "clip" else ("sequence",))
 
 

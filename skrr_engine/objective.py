@@ -16,6 +16,7 @@ from .execute import Assignment, encode
 from .portions import Portion, null_portions, portions_of
 from .precision import SUM
 from .projection import Projection
+from .ranks import Ranks
 from .stack import Outputs, TextStack, TokenBatch
 
 __all__ = ["GPU_CALL_TOKENS", "Objective", "Tally", "Terms"]
@@ -42,7 +43,8 @@ class Objective:
 
     `applications` counts sub-block x token applications, the work that everything else is a constant of; the dense
     pass counts too. `room()` says how many bytes the streams of a sweep may take; it is asked when the encoder is
-    where it runs, which is a `device` of that type.
+    where it runs, which is a `device` of that type. `ranks` are the processes that search together, None for one
+    alone.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Objective:
         self.stack, self.calibration, self.projection = stack, calibration, projection
         self.null_weight, self.report, self.room = null_weight, report, room
         self.applications = 0
+        self.ranks: Ranks | None = None
         self.call_tokens = CALL_TOKENS if device == "cpu" else GPU_CALL_TOKENS
         self.shrunk = 1  # by how much memory that ran out has divided the room
         self._dense: dict[tuple, dict[str, torch.Tensor]] = {}

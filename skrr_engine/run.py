@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import torch
 
 from .checkpoint import Checkpoint
+from .deadline import TimeUp, until
 from .digest import digest_json
 from .discrepancy import Discrepancy
 from .events import Beam, Notice, Progress, Step
@@ -42,6 +43,7 @@ class Run:
         self.bytes_saved = 0
         self.at_first = self.seen = 0
         self.time_left = lambda: None
+        self.deadline: float | None = None
         self._told: set[str] = set()
 
     @property
@@ -187,19 +189,37 @@ class Run:
                 tally.note(portion, Terms(squared, cosine, tuple(norms) if portion.null else None))
 
     def _sweep(self, assignments: list, portions: Sequence[Portion]) -> torch.Tensor:
-        """(assignments, 2 or 4, rows): squared and cosine terms, for the null prompt its norms too."""
+        """(assignments, 2 or 4, rows): squared and cosine terms, for the null prompt its norms too. Raises TimeUp when
+        the time of processes that search together is over for one of them."""
         kinds = 4 if portions[0].null else 2
         at = {row: n for n, row in enumerate(row for portion in portions for row in portion.batch.row_ids)}
-        found = torch.full((len(assignments), kinds, len(at)), torch.nan, dtype=torch.float64)
-        share = 1 / (len(self.order) + self.null_rows)
+        found = torch.zeros((len(assignments), kinds, len(at)), dtype=torch.float64)
+        objective, ranks, late = self.objective, self.objective.ranks, False
+        numbers, parts = (range(len(assignments)), portions) if ranks is None else ranks.share(assignments, portions)
+        share = (1 if ranks is None else ranks.size) / (len(self.order) + self.null_rows)
 
         def sink(number: int, portion: Portion, terms: Terms) -> None:
             columns = [at[row] for row in portion.batch.row_ids]
             for kind, values in enumerate((terms.squared, terms.cosine, *(terms.norms or ()))):
-                found[number, kind, columns] = values
-            self.objective.report(Step(portion.rows * share))
+                found[numbers[number], kind, columns] = values
+            objective.report(Step(portion.rows * share))
 
-        sweep(self.objective, assignments, portions, sink)
+        if ranks is None:
+            sweep(objective, assignments, parts, sink)
+            return found
+        report = objective.report
+        if self.deadline is not None:
+            objective.report = until(self.deadline, report)
+        try:
+            with ranks.measure():
+                sweep(objective, [assignments[number] for number in numbers], parts, sink)
+        except TimeUp:
+            late = True
+        finally:
+            objective.report = report
+        found, late = ranks.together(found, late)
+        if late:
+            raise TimeUp
         return found
 
 

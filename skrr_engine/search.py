@@ -7,10 +7,11 @@ from pathlib import Path
 from .beam import Candidate, next_level
 from .checkpoint import Checkpoint
 from .curve import prompts_in_time
+from .deadline import TimeUp, until
 from .digest import digest_json
 from .discrepancy import Discrepancy
 from .errors import PlanError, SkrrError
-from .events import Beam, Event, LevelDone, Phase, Report
+from .events import Beam, LevelDone, Phase
 from .exact import choose_exactly
 from .execute import assign
 from .forecast import Forecast
@@ -27,10 +28,6 @@ __all__ = ["Settings", "find_plan", "refine_plan"]
 CHOOSERS = {"exact": choose_exactly, "fast": choose_by_racing}
 # Part of the time that is planned for: a forecast can be too low.
 PLANNED = 0.9
-
-
-class TimeUp(Exception):
-    """The minutes are over."""
 
 
 def find_plan(
@@ -73,12 +70,18 @@ class _Search:
 
     def __init__(self, objective: Objective, settings: Settings, checkpoint_path: str | Path | None):
         self.objective, self.settings, self.stack = objective, settings, objective.stack
-        self.state = Checkpoint(checkpoint_path, _fingerprint(objective, settings))
+        ranks = objective.ranks
+        first = ranks is None or ranks.rank == 0
+        self.state = Checkpoint(checkpoint_path if first else None, _fingerprint(objective, settings))
+        if ranks is not None:
+            self.state.adopt(ranks.agreed(self.state.findings()))
         self.run = Run(objective, self.state, settings.seed, settings.mode == "fast")
         self.choose = CHOOSERS[settings.mode]
         self.forecast = Forecast(self.run, settings.beam, settings.mode == "fast")
         self.run.time_left = self.forecast.seconds_left
         self.deadline = time.monotonic() + 60 * settings.minutes if settings.minutes else None
+        # Processes that search together find out together that the time is over: where they wait for each other.
+        self.run.deadline = None if ranks is None else self.deadline
 
     def go(self) -> None:
         """Everything that is not on disk yet."""
@@ -87,8 +90,8 @@ class _Search:
                 self._level_done(_candidates(entry))
             return
         objective, report = self.objective, self.objective.report
-        if self.deadline is not None:
-            objective.report = _until(self.deadline, report)
+        if self.deadline is not None and objective.ranks is None:
+            objective.report = until(self.deadline, report)
         try:
             self._skip()
             if self.settings.reuse:
@@ -160,7 +163,8 @@ class _Search:
         if self.deadline is not None:
             self.run.warm_up()
             seconds = PLANNED * (self.deadline - time.monotonic())
-            self.run.limit(prompts_in_time(self.run.rows, seconds, self.forecast.seconds_left))
+            rows = prompts_in_time(self.run.rows, seconds, self.forecast.seconds_left)
+            self.run.limit(rows if self.objective.ranks is None else self.objective.ranks.agreed(rows))
 
     def _evaluations(self, done: int, levels: int) -> int:
         """How many evaluations the Skip phase still takes: `beam` times the sub-blocks left, a level."""
@@ -190,17 +194,6 @@ class _Search:
         elif self.settings.reuse and len(self.state.reuse) < len(rungs):
             text += f" Re-use was found for {len(self.state.reuse)} of {len(rungs)} levels."
         return text
-
-
-def _until(deadline: float, report: Report) -> Report:
-    """`report` that ends the search when the time is over."""
-
-    def timed(event: Event) -> None:
-        report(event)
-        if time.monotonic() > deadline:
-            raise TimeUp
-
-    return timed
 
 
 def _candidates(entry: dict) -> list[Candidate]:
