@@ -53,13 +53,13 @@ def load_kept(
     outlines = [outline(file) for file in files]
     clip = _build(files, outlines, clip_type, device, disable_dynamic)
     _check_type(clip, clip_type, len(paths))
-    applied, dense = {}, {}
+    applied, dense, taken = {}, {}, plan.with_levels([level])
     for slot, cut in level.cuts.items():
         encoder = choose_encoder(clip, slot)
         differences = plan.encoders[slot].architecture.differences(encoder.architecture)
         if differences:
             raise PlanError(f"The files make another encoder {slot} than the plan is for: {'; '.join(differences)}.")
-        applied[slot], dense[slot] = Applied(cut, encoder.architecture), module_bytes(encoder.transformer)
+        applied[slot], dense[slot] = Applied(cut, encoder.architecture, taken), module_bytes(encoder.transformer)
     cut_tree(clip.patcher.model, dict(level.cuts))
     fill(clip, files, outlines)
     rest(clip.patcher)

@@ -22,10 +22,12 @@ __all__ = ["Applied", "Patched", "apply_level", "cut_tree"]
 
 @dataclass(frozen=True)
 class Applied:
-    """What was done to one encoder: remembered on the patcher, so that it survives its clones."""
+    """What was done to one encoder: remembered on the patcher, so that it survives its clones. `plan` has the one
+    level that was applied last."""
 
     cut: Cut
     architecture: Architecture
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _check(clip, plan: Plan, level: Level) -> dict[str, Applied]:
                 f"Plan {plan.name!r} is for another encoder than {encoder.describe()}: it differs in "
                 f"{'; '.join(differences)} (plan -> this CLIP). Choose a plan made for this one, or search for one."
             )
-        found[slot] = Applied(_join(encoder, cut), encoder.architecture)
+        found[slot] = Applied(_join(encoder, cut), encoder.architecture, plan.with_levels([level]))
     return found
 
 

@@ -47,10 +47,8 @@ def save_encoder(encoder: TextEncoder, name: str, bake_lora: bool, overwrite: bo
     if patched and bake_lora:
         _bake(encoder, state, patched)
     lora = "none" if not patched else "baked in" if bake_lora else "left out"
-    info = {encoder.slot: EncoderInfo(encoder.architecture)}
-    plan = Plan(f"inside {target.stem}", info, (make_level(info, {encoder.slot: encoder.applied}),))
     metadata = {
-        PLAN_KEY: dumps(plan),
+        PLAN_KEY: dumps(_plan_of(encoder)),
         PREFIXES_KEY: json.dumps({encoder.slot: ""}),
         VERSION_KEY: __version__,
         LORA_KEY: lora,
@@ -62,6 +60,19 @@ def save_encoder(encoder: TextEncoder, name: str, bake_lora: bool, overwrite: bo
         f"{target.name}: {target.stat().st_size:,} bytes, {skipped} sub-blocks left out, LoRA {lora}. "
         "Skrr CLIP Loader opens it with nothing else given."
     )
+
+
+def _plan_of(encoder: TextEncoder) -> Plan:
+    """The plan that the encoder was cut by, with all that it says of where it comes from, for this encoder alone."""
+    slot, cut, plan = encoder.slot, encoder.applied, encoder.plan
+    level = plan.levels[0]
+    if level.cuts[slot] != cut:  # what was measured is another cut
+        info = {slot: EncoderInfo(encoder.architecture)}
+        note = f"Cut by several plans, the last of them {plan.name!r}."
+        return Plan(plan.name, info, (make_level(info, {slot: cut}),), (note,))
+    info = {slot: plan.encoders[slot]}
+    measured = level.discrepancy if len(level.cuts) == 1 else None
+    return plan.with_levels([make_level(info, {slot: cut}, measured)], encoders=info)
 
 
 def _bake(encoder: TextEncoder, state: dict, keys: list[str]) -> None:

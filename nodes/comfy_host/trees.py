@@ -73,6 +73,12 @@ class TextEncoder:
         return applied[self.slot].cut if self.slot in applied else None
 
     @property
+    def plan(self):
+        """The plan, of one level, that it was cut by last, or None."""
+        applied = self.clip.patcher.get_attachment(ATTACHMENT) or {}
+        return applied[self.slot].plan if self.slot in applied else None
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Which of its outputs reach the denoiser: "sequence", "pooled" or both."""
         for cls in type(self.clip.patcher.model).__mro__:

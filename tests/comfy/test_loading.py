@@ -131,6 +131,50 @@ def test_a_saved_encoder_opens_with_nothing_else_given(pack, here):
     assert not list(here.glob("**/*.part"))
 
 
+def test_a_saved_encoder_says_where_its_plan_comes_from(pack, here):
+    """The plan's name, records and discrepancy go into the file and are in the report when it is opened again; what
+    speaks of another encoder, or of another cut, does not."""
+    import dataclasses
+
+    host, plans = "nodes.comfy_host.", pack("skrr_engine.plan")
+    apply, choose = pack(host + "patching").apply_level, pack(host + "trees").choose_encoder
+    save, read = pack(host + "saving").save_encoder, pack("skrr_engine.files").read_plan
+    folder = here / "text_encoders"
+    dense = dense_clip(folder / model_files.CLIP_L, "sd3")
+    plain = plan_of(pack, dense, "clip_l")
+    shape, cut = plain.encoders["clip_l"].architecture, plain.levels[0].cuts["clip_l"]
+    measured = {"value": 0.5, "conditional": 0.3, "null": 0.2, "cosine": 0.1, "null_norm": 1.5, "null_weight": 1.0}
+    info = {"clip_l": plans.EncoderInfo(shape, choose(dense).sketch)}
+    records = {"denoiser": {"family": "flux"}, "calibration": {"prompts": 64}, "search": {"beam": 3}}
+    level = plans.make_level(info, {"clip_l": cut}, measured)
+    plan = plans.Plan("found by hand", info, (level,), ("A note.",), **records)
+    save(choose(apply(dense, plan, level).clip), "whence", False, False)
+    assert read(folder / "whence.safetensors") == plan
+    loaded = pack(host + "loading").load_kept([folder / "whence.safetensors"], "sd3")
+    report = pack(host + "reporting").report_of(loaded, None)
+    assert "'found by hand': inside the file" in report and "Discrepancy 0.5 " in report
+    assert "was found for flux" in report and "other weights" not in report and "does not say on which" not in report
+    save(choose(loaded.clip), "again", False, False)
+    assert read(folder / "again.safetensors") == plan
+    # Two plans, one after the other.
+    twice = apply(loaded.clip, *(lambda p: (p, p.levels[0]))(plan_of(pack, dense, "clip_l", (8,), {}))).clip
+    save(choose(twice), "twice", False, False)
+    found = read(folder / "twice.safetensors")
+    assert set(found.levels[0].cuts["clip_l"].skip) == {*SKIP, 8}
+    assert found.levels[0].discrepancy is None and not found.denoiser and "several plans" in found.notes[0]
+    # A plan for two encoders, its discrepancy that of both.
+    both = info | {"t5xxl": pack("skrr_engine.presets").load_preset("sd3").encoders["t5xxl"]}
+    level = plans.make_level(both, {"clip_l": cut, "t5xxl": plans.make_cut((3,))}, measured)
+    encoder = choose(apply(dense, plan, plan.levels[0]).clip)
+    attached = encoder.clip.patcher.get_attachment("skrr")
+    wide = dataclasses.replace(plan, encoders=both, levels=(level,))
+    attached["clip_l"] = dataclasses.replace(attached["clip_l"], plan=wide)
+    save(encoder, "one of two", False, False)
+    found = read(folder / "one of two.safetensors")
+    assert list(found.encoders) == list(found.levels[0].cuts) == ["clip_l"]
+    assert found.levels[0].discrepancy is None and found.denoiser == plan.denoiser
+
+
 def test_lora_is_baked_in_only_when_asked(pack, here):
     host, path = "nodes.comfy_host.", here / "text_encoders" / model_files.CLIP_L
     dense = dense_clip(path, "sd3")
