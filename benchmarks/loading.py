@@ -8,7 +8,7 @@ dense. Without --file the file is a CLIP-L of real shape with random weights. Al
     peak_anon     highest anonymous memory (Linux) above the start; net of the tokenizer: peak_net
     peak_committed  highest committed memory: what Windows would have to grant, touched or not (Linux counts it as a
                   process's data: allocations, and the whole view of a file mapped for copy on write); committed_net
-    load_seconds  by the clock; load_cpu_seconds: of processor time, which other work on the machine does not stretch
+    load_seconds  by the clock; load_cpu_seconds: of processor time, which other work stretches less
     evicted_seconds  a prompt after the encoder was evicted (unload_all_models), encoded; evicted_cpu_seconds likewise
     vram          gained by loading it: torch.cuda.memory_allocated in legacy mode, aimdo's own counter in dynamic mode
 
