@@ -12,7 +12,7 @@ from .objective import Objective
 from .precision import matrix_dtype
 from .stack import TextStack
 
-__all__ = ["Budget", "call_bytes", "divide", "feed", "widest_bytes"]
+__all__ = ["LEAST_STREAMS", "MOST_STREAMS", "Budget", "call_bytes", "divide", "feed", "widest_bytes"]
 
 # More room for streams than this makes nothing faster; with less, weights travel more often than they are used.
 LEAST_STREAMS, MOST_STREAMS = 1 << 28, 1 << 32

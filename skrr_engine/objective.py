@@ -19,7 +19,7 @@ from .projection import Projection
 from .ranks import Ranks
 from .stack import Outputs, TextStack, TokenBatch
 
-__all__ = ["GPU_CALL_TOKENS", "Objective", "Tally", "Terms"]
+__all__ = ["CALL_TOKENS", "GPU_CALL_TOKENS", "Objective", "Tally", "Terms"]
 
 # What the streams of a sweep may take where the host says nothing.
 ROOM = 1 << 30
@@ -66,6 +66,7 @@ class Objective:
         self.call_tokens = CALL_TOKENS if device == "cpu" else GPU_CALL_TOKENS
         self.shrunk = 1  # by how much memory that ran out has divided the room
         self._dense: dict[tuple, dict[str, torch.Tensor]] = {}
+        self._at_hand: tuple | None = None
         self._ready = False
 
     @property
@@ -164,13 +165,24 @@ class Objective:
     def _keys(self, portion: Portion) -> list[tuple]:
         return [(self.stack.products, portion.null, row) for row in portion.batch.row_ids]
 
-    def terms(self, portion: Portion, outputs: Outputs) -> Terms:
-        """The errors of one assignment from the encoder's outputs for `portion`."""
-        dense, weights = self.dense(portion)
-        pruned = self.features(outputs, portion.batch)
+    def terms(self, portion: Portion, outputs: Outputs, copies: int = 1) -> Terms:
+        """The errors from the encoder's outputs for `portion`, of `copies` assignments stacked: those of the first
+        one's rows first."""
+        many = portion.times(copies)
+        pruned, weights = self.features(outputs, many.batch), self.weights(many.batch)
+        near = self._near(portion, next(iter(pruned.values())).device)
+        dense = {name: value.repeat(copies, *[1] * (value.dim() - 1)) for name, value in near.items()}
         squared, cosine = squared_terms(dense, pruned, weights), cosine_terms(dense, pruned, weights)
         norms = (square_norms(pruned, weights), square_norms(dense, weights)) if portion.null else None
         return Terms(squared, cosine, norms)
+
+    def _near(self, portion: Portion, device: torch.device) -> dict[str, torch.Tensor]:
+        """The dense features of `portion` on `device`. They rest on the CPU, there are many of them; those of the
+        portion under way travel once for all its assignments."""
+        key = (device, tuple(self._keys(portion)))
+        if self._at_hand is None or self._at_hand[0] != key:
+            self._at_hand = key, {name: value.to(device) for name, value in self.dense(portion)[0].items()}
+        return self._at_hand[1]
 
     def features(self, outputs: Outputs, batch: TokenBatch) -> dict[str, torch.Tensor]:
         """`outputs` behind the projection."""

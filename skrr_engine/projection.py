@@ -51,12 +51,15 @@ def linear_chain(name: str, layers: list[tuple[torch.Tensor, torch.Tensor | None
                 f"{lower.shape[1]}. Name the weights in the order in which the model runs them."
             )
     chain = [(w.to(dtype), None if b is None else b.to(dtype)) for w, b in layers]
+    placed = {}  # device -> the layers there
 
     def apply(outputs: Outputs, batch: TokenBatch) -> Features:
         values = outputs["sequence"].to(dtype)
-        for number, (weight, bias) in enumerate(chain):
+        device = values.device
+        if device not in placed:
+            placed[device] = [tuple(None if t is None else t.to(device) for t in pair) for pair in chain]
+        for number, (weight, bias) in enumerate(placed[device]):
             values = torch.nn.functional.gelu(values, approximate="tanh") if number else values
-            weight, bias = (None if t is None else t.to(values.device) for t in (weight, bias))
             values = torch.nn.functional.linear(values, weight, bias)
         return {"sequence": values}
 

@@ -89,7 +89,7 @@ def _measured(objective: Objective, trie: "Trie", chunk: Sequence[Portion]) -> l
             objective.keep_dense(portion, outputs)
     found = []
     for portion, some, outputs in _Chunk(objective, trie, chunk).run():
-        terms = objective.terms(portion.times(len(some)), outputs)
+        terms = objective.terms(portion, outputs, len(some))
         for number, a in enumerate(some):
             part = slice(number * portion.rows, (number + 1) * portion.rows)
             norms = terms.norms and tuple(norm[part] for norm in terms.norms)
