@@ -44,7 +44,7 @@ class SmallPixArt(comfy.ldm.pixart.pixartms.PixArtMS):
 
 class _SmallModel(comfy.model_base.PixArt):
     def __init__(self, model_config, device=None):
-        kind = comfy.model_base.ModelType.EPS
+        kind = comfy.model_base.ModelType.V_PREDICTION
         comfy.model_base.BaseModel.__init__(self, model_config, kind, device=device, unet_model=SmallPixArt)
 
 

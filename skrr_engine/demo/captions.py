@@ -9,7 +9,7 @@ import random
 
 from .world import COLOURS, SHAPES, Scene, direction
 
-__all__ = ["CALIBRATION", "EVALUATION", "FAMILIES", "MORE", "caption", "split_pairs", "statement"]
+__all__ = ["CALIBRATION", "EVALUATION", "FAMILIES", "MORE", "caption", "split_pairs", "statement", "whole_caption"]
 
 CALIBRATION, EVALUATION, MORE = FAMILIES = ("calibration", "evaluation", "more")
 SYNONYMS = {
@@ -81,6 +81,17 @@ def caption(scene: Scene, sampler: random.Random, family: str | None = None) -> 
         a, b = (_a(thing, coloured, sampler, family) for thing in scene.things)
         text = _pick("two", sampler, family).format(a=a, b=b)
     return f"{text}, {sampler.choice(ENDINGS)}" if sampler.random() < 0.3 else text
+
+
+def whole_caption(scene: Scene, sampler: random.Random) -> str:
+    """A caption that says all that can be said of the scene, whatever its task: number, shapes, colours, places."""
+    things = list(scene.things)
+    if scene.task == "counting":
+        return _counted(scene, sampler, None, coloured=True)
+    if len(things) == 1:
+        return _pick("things", sampler, None).format(a=_a(things[0], True, sampler, None))
+    sampler.shuffle(things)
+    return _placed(*things, True, sampler, None)
 
 
 def statement(scene: Scene, sampler: random.Random) -> str:

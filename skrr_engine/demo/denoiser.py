@@ -1,7 +1,7 @@
 """The small denoiser: PixArt's architecture (arXiv 2310.00426), in ComfyUI's tensor names.
 
 The text enters by cross-attention alone, behind a projection of two layers, so that nothing in the denoiser
-repairs a broken encoder. Predicts the noise in latents of a few tokens.
+repairs a broken encoder. Predicts the velocity of latents of a few tokens.
 """
 
 import math
@@ -118,8 +118,9 @@ class Denoiser(nn.Module):
         self.final_layer = _Final()
 
     def forward(self, latents, times, text, mask=None):
-        """The predicted noise, shaped as `latents` (n, 4, h, w). `times` (n,) from 0 to 999; `text` (n, tokens,
-        TEXT_WIDTH) is the encoder's output, `mask` (n, tokens) true where there is text, or None."""
+        """The predicted velocity (see `sampling.noised`), shaped as `latents` (n, 4, h, w). `times` (n,) from 0 to
+        999; `text` (n, tokens, TEXT_WIDTH) is the encoder's output, `mask` (n, tokens) true where there is text, or
+        None."""
         rows, columns = (side // PATCH for side in latents.shape[2:])
         hidden = self.x_embedder["proj"](latents).flatten(2).transpose(1, 2)
         hidden = hidden + position_embedding(WIDTH, rows, columns)

@@ -7,7 +7,7 @@ import torch
 
 from skrr_engine.demo.autoencoder import Autoencoder
 from skrr_engine.demo.denoiser import TEXT_WIDTH, Denoiser, position_embedding
-from skrr_engine.demo.sampling import SIGMAS, sample, seeded_noise
+from skrr_engine.demo.sampling import SIGMAS, noised, sample, seeded_noise
 from skrr_engine.demo.training.loop import Recipe, train
 from skrr_engine.demo.training.reading import lessons
 from skrr_engine.demo.training.texts import END, PIECES, SENTINELS, UNSAID, corrupt, pretraining_text
@@ -129,9 +129,9 @@ def test_the_sampler_finds_what_a_perfect_denoiser_knows():
 
     def predict(inputs, times):
         sigma = SIGMAS[int(times[0])]
-        latents = inputs * (sigma**2 + 1).sqrt()
-        said, unsaid = latents.chunk(2)
-        return torch.cat([(said - target) / sigma, (unsaid - null) / sigma])
+        found = torch.cat([target, null]).repeat_interleave(len(inputs) // 2, dim=0)
+        noise = (inputs * (sigma**2 + 1).sqrt() - found) / sigma
+        return noised(found, noise, times.long())[1]
 
     noise = seeded_noise([1, 2, 3], (4, 8, 8))
     assert noise.shape == (3, 4, 8, 8) and not torch.equal(noise[0], noise[1])

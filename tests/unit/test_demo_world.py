@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skrr_engine.demo import captions as grammar
-from skrr_engine.demo.captions import CALIBRATION, EVALUATION, FAMILIES, caption, split_pairs, statement
+from skrr_engine.demo.captions import CALIBRATION, EVALUATION, FAMILIES, caption, split_pairs, statement, whole_caption
 from skrr_engine.demo.render import render
 from skrr_engine.demo.scoring import calibration_captions, evaluation_cases
 from skrr_engine.demo.world import COLOURS, SHAPES, SIZE, TASKS, direction, sample_scene
@@ -101,6 +101,19 @@ def test_statements_are_true_of_their_scene():
         there = {n for thing in scene.things for n in (thing.shape, grammar.SYNONYMS[thing.shape])}
         named = {n for shape in SHAPES for n in (shape, grammar.SYNONYMS[shape])} & said
         assert named <= there | {"plus"}  # also the word between two things
+
+
+def test_whole_captions_leave_nothing_open():
+    """Every thing's shape and colour is named; of two, where they stand."""
+    sampler = random.Random(5)
+    for scene in scenes(600, seed=6):
+        said = set(words(whole_caption(scene, sampler)))
+        assert set(COLOURS) & said == {thing.colour for thing in scene.things}
+        for thing in scene.things:
+            names = (thing.shape, grammar.SYNONYMS[thing.shape])
+            assert {name + end for name in names for end in ("", "s", "es")} & said
+        if scene.task not in ("counting", "single object", "colours"):
+            assert {"left", "right", "above", "over", "higher", "below", "under", "lower"} & said
 
 
 def test_pictures_are_the_same_for_the_same_seed_and_stay_in_range():
