@@ -23,8 +23,6 @@ PYTHON = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
 # The tests on a T5-XXL of real size: 12 GB of memory at most, a model file of 5 GB.
 BIG_MEMORY, BIG_DISK = 16e9, 12e9
 # What a folder's tests need beside pytest.
-# Which of the browser's tests are relied on so far: see the note at the end of a run.
-SEEN_IN_BROWSER = ("-k", "not vue and not test_search")
 TOOLS = {"tests/browser": ("playwright",), "tests/comfy": ("hypothesis",)}
 
 
@@ -49,8 +47,7 @@ def main() -> int:
         failed |= test(root.python, "tests/comfy", {"COMFYUI_PATH": str(root.path), **big}, counts)
     if roots and chromium():
         print(f"\n=== The page of ComfyUI {roots[0].version}", flush=True)
-        failed |= test(roots[0].python, "tests/browser", {"COMFYUI_PATH": str(roots[0].path)}, counts, *SEEN_IN_BROWSER)
-        notes.append("in the browser: the Vue renderer and the watched search, whose tests have not been seen passing")
+        failed |= test(roots[0].python, "tests/browser", {"COMFYUI_PATH": str(roots[0].path)}, counts)
     elif roots:
         notes.append("the tests in a browser: there is no Chromium, and it could not be installed")
     print("\nComfyUI tested: " + (", ".join(root.version for root in roots) or "none"))
@@ -84,14 +81,14 @@ def enough_room() -> bool:
     return int(line.split()[1]) * 1024 > BIG_MEMORY and shutil.disk_usage(tempfile.gettempdir()).free > BIG_DISK
 
 
-def test(python: Path, folder: str, environment: dict[str, str], counts: list[int], *more: str) -> bool:
+def test(python: Path, folder: str, environment: dict[str, str], counts: list[int]) -> bool:
     """Runs pytest on a folder, adds to `counts` (passed, failed, skipped), and returns whether anything failed."""
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "result.xml"
         environment = {**os.environ, **environment, **tools_for(python, "pytest", *TOOLS.get(folder, ()))}
         # --rootdir: see pytest.ini.
         command = [python, "-m", "pytest", PACK / folder, f"--rootdir={PACK}", f"--junitxml={result}"]
-        status = run([*command, "-q", "--durations=5", "-rs", *more, *sys.argv[1:]], environment)
+        status = run([*command, "-q", "--durations=5", "-rs", *sys.argv[1:]], environment)
         if result.exists():
             for suite in ElementTree.parse(result).getroot().iter("testsuite"):
                 bad = int(suite.get("failures")) + int(suite.get("errors"))

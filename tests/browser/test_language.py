@@ -22,14 +22,12 @@ def language(server):
     choose("en")
 
 
-@pytest.mark.parametrize(
-    "name, words", [("zh", ("未测量", "保留")), ("ja", ("未測定", "保持")), ("fr", ("non mesuré", "gardé"))]
-)
-def test_a_panel_in_another_language(tabs, workflow, language, name, words):
-    language(name)
+def test_a_panel_in_another_language(tabs, workflow, language):
+    """That every language has every text is tests/web's to hold."""
+    language("zh")
     tab = tabs(fresh=True)
     tab.drop(applied(workflow, source="flux1-dev"))
     tab.look_at("SkrrApply")
-    expect(tab.part("SkrrApply", "discrepancy")).to_have_text(words[0])
-    expect(tab.panel("SkrrApply").locator(".legend")).to_contain_text(words[1])
-    tab.picture(f"language {name}")
+    expect(tab.part("SkrrApply", "discrepancy")).to_have_text("未测量")
+    expect(tab.panel("SkrrApply").locator(".legend")).to_contain_text("保留")
+    tab.picture("language zh")

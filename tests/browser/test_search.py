@@ -12,7 +12,7 @@ PREVIEW = "app.rootGraph.nodes.find((n) => n.type === 'PreviewAny').widgets.map(
 # The search stops far beyond what is waited for; after the cancel the target is lowered to what it has found.
 FAR, NEAR, APPLIED = 0.09, 0.02, 0.01
 # Long enough that the page can be loaded twice while it searches.
-PAUSE = int(os.environ.get("SKRR_BROWSER_PAUSE", "20"))
+PAUSE = int(os.environ.get("SKRR_BROWSER_PAUSE", "60"))
 
 
 def searching(workflow, seed, name):
