@@ -260,7 +260,7 @@ def skrr_demo(g: Graph) -> None:
         beam=1, name="demo",
     )  # fmt: skip
     apply = g.node("SkrrApply", (1340, 0), 400, APPLY, clip=models[1], plan=search[0], sparsity=0.4)
-    text = "a red circle left of a blue square"
+    text = "three white squares"
     prompt = g.node("PrimitiveStringMultiline", (1340, apply.bottom + 120), 400, called="Prompt", value=text)
     latent = g.node("EmptyLatentImage", (1340, prompt.bottom + 60), 400, width=64, height=64)
     rows = []
