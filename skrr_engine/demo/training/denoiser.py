@@ -1,8 +1,7 @@
 """Trains the denoiser on the frozen encoder's outputs: predicts the velocity, one caption in ten left empty.
 
 With the noise as what is predicted, as PixArt's weights do, what the text decides (which thing, where) weighs next to
-nothing: it is decided where the noise is strong, and there nearly all of the answer is a copy of the input. After
-3,000 steps of 256 scenes two things in one picture came out right in 7 of 100; see docs/small-pipeline.md.
+nothing: it is decided where the noise is strong, and there nearly all of the answer is a copy of the input.
 
 Scenes, captions and latents come in pools, each made once from the seed and the pool's number and used for eight
 passes: encoding text and pictures anew at every step would take most of the time. With 32 passes the denoiser learned
@@ -31,7 +30,7 @@ TEXTS = 4000
 # How often each task comes: those that need more words to be understood, more often.
 SHARES = dict(zip(TASKS, (2, 3, 3, 2, 4, 4), strict=True))
 # So many captions say everything about their scene. What a caption leaves open is noise to whoever learns what its
-# words mean: without these, colours had no effect at all after 3,000 steps.
+# words mean (docs/small-pipeline.md).
 WHOLE_SHARE = 0.7
 RECIPE = Recipe(steps=21_000, rate=1.5e-3, warm_up=300, decay=0.01, average=0.999, save_every=250, log_every=100)
 
