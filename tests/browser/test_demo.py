@@ -1,8 +1,7 @@
 """The demo workflow in the browser, from the drop to the saved file's run: a real search on trained weights.
 
-A slow test: without a graphics card the page is drawn by the processors that the search needs. On two cores it took
-eight minutes in the canvas renderer, and in Vue's the search all but stood still; there the watched search of
-test_search, on tiny models, stands for it.
+A slow test: without a graphics card the page is drawn by the processors that the search needs, so the browser steps
+aside.
 """
 
 import json
@@ -14,23 +13,24 @@ import pytest
 
 from skrr_engine.plan_json import loads
 
+from .comfy_page import step_aside
 from .test_search import drawn_is_known, holds_plan, save, wait_for_levels
 
 DEMO = Path(__file__).parents[2] / "workflows" / "skrr_demo.json"
 pytestmark = pytest.mark.skipif(
-    not os.environ.get("SKRR_SLOW_TESTS"), reason="set SKRR_SLOW_TESTS: it takes eight minutes"
+    not os.environ.get("SKRR_SLOW_TESTS"), reason="set SKRR_SLOW_TESTS: it takes minutes"
 )
 # Looks of a fifth of a second: search, pictures and report take two minutes on a core of their own.
 LOOKS = 4500
 
 
-@pytest.mark.parametrize("renderer", ["canvas"], indirect=True)
 def test_the_demo_workflow_is_watched_reloaded_pinned_saved_and_run(tabs, renderer):
     graph = json.loads(DEMO.read_text(encoding="utf-8"))
     graph["id"] = str(uuid.uuid4())
     tab = tabs()
     tab.drop(json.dumps(graph), DEMO.name)
     tab.look_at("SkrrSearch", 0.6)
+    step_aside()
     run = wait_for_levels(tab, tab.search(), 2)
     drawn_is_known(tab, run)
     tab.picture("demo searches")

@@ -79,7 +79,8 @@ def test_lessons_are_the_truth_about_the_scene():
     """Each word for a thing or a colour is asked what its scene answers, and nothing else is."""
     first, second = Thing("circle", "red", 16, 30, 9), Thing("ring", "blue", 48, 31, 9)
     words = ["\u2581a", "\u2581blue", "\u2581hoop", "\u2581and", "\u2581discs", "\u2581green"]
-    found = lessons(list(range(6)), Scene("position", (first, second)), words.__getitem__)
+    text = "right of a blue hoop and discs red"
+    found = lessons(list(range(6)), text, Scene("position", (first, second)), words.__getitem__)
     no = UNSAID
     assert found == {
         "colour": [no, no, list(COLOURS).index("blue"), no, list(COLOURS).index("red"), no],
@@ -88,9 +89,26 @@ def test_lessons_are_the_truth_about_the_scene():
         "shape": [no, SHAPES.index("ring"), no, no, no, no],
     }
     three = Scene("counting", (first, first, first))
-    found = lessons([4], three, words.__getitem__)
+    found = lessons([4], "three discs", three, words.__getitem__)
     assert found["number"] == [2] and found["place"] == [len(DIRECTIONS)]
-    assert all(answer == [UNSAID] for answer in lessons([4], None, words.__getitem__).values())
+    assert all(answer == [UNSAID] for answer in lessons([4], "three discs", None, words.__getitem__).values())
+
+
+def test_lessons_ask_only_what_the_text_says():
+    first, second = Thing("circle", "red", 16, 30, 9), Thing("ring", "blue", 48, 31, 9)
+    words = ["\u2581disc", "\u2581ring"]
+
+    def asked(text: str, scene: Scene) -> set[str]:
+        found = lessons([0, 1], text, scene, words.__getitem__)
+        return {name for name, answers in found.items() if any(answer != UNSAID for answer in answers)}
+
+    two = Scene("two objects", (first, second))
+    assert asked("a disc, a ring", two) == {"number"}
+    assert asked("a red disc, a ring", two) == {"number", "colour"}
+    assert asked("a disc over a ring", two) == {"number", "place"}
+    assert lessons([0], "a disc", two, words.__getitem__)["place"] == [len(DIRECTIONS)], "the ring is not spoken of"
+    many = Scene("counting", (first, first))
+    assert asked("every disc", many) == {"place"} and asked("2 disc", many) == {"number", "place"}
 
 
 def test_pretraining_texts_are_drawn_from_the_seed_alone():

@@ -3,7 +3,7 @@
 With the noise as what is predicted, as PixArt's weights do, what the text decides (which thing, where) weighs next to
 nothing: it is decided where the noise is strong, and there nearly all of the answer is a copy of the input.
 
-Scenes, captions and latents come in pools, each made once from the seed and the pool's number and used for eight
+Scenes, captions and latents come in pools, each made once from the seed and the pool's number and used for eleven
 passes: encoding text and pictures anew at every step would take most of the time. With 32 passes the denoiser learned
 the pool by heart (loss 0.356 at its end, 0.412 on the next).
 """
@@ -19,20 +19,19 @@ from ..captions import caption, whole_caption
 from ..denoiser import Denoiser
 from ..render import render
 from ..sampling import SIGMAS, noised
-from ..world import TASKS, sample_scene
+from ..world import sample_scene
 from .loop import Recipe, train
+from .texts import SHARES
 
 __all__ = ["train_denoiser"]
 
-BATCH, NULL_SHARE, POOL, POOL_STEPS, CHUNK = 128, 0.1, 12_000, 750, 250
+BATCH, NULL_SHARE, POOL, POOL_STEPS, CHUNK = 128, 0.1, 12_000, 1000, 60
 # Captions come in batches of equal length: many at once, so that the batches are large.
 TEXTS = 4000
-# How often each task comes: those that need more words to be understood, more often.
-SHARES = dict(zip(TASKS, (2, 3, 3, 2, 4, 4), strict=True))
 # So many captions say everything about their scene. What a caption leaves open is noise to whoever learns what its
 # words mean (docs/small-pipeline.md).
 WHOLE_SHARE = 0.7
-RECIPE = Recipe(steps=21_000, rate=1.5e-3, warm_up=300, decay=0.01, average=0.999, save_every=250, log_every=100)
+RECIPE = Recipe(steps=15_000, rate=1.5e-3, warm_up=300, decay=0.01, average=0.999, save_every=250, log_every=100)
 
 
 @dataclass(frozen=True)

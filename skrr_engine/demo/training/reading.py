@@ -2,12 +2,14 @@
 
 Span corruption alone needs far more steps than fit here before a word's state depends on the words around it (see
 `encoder`). So the encoder also learns to read: from the state of a word for a thing, the thing's colour, where it
-stands from the other, and how many there are; from the state of a word for a colour, what has it.
+stands from the other, and how many there are; from the state of a word for a colour, what has it. Asked is only what
+the text says: where it leaves the place open, guessing it would be most of the lesson's loss.
 """
 
+import re
 from functools import lru_cache
 
-from ..captions import SYNONYMS
+from ..captions import NUMBERS, SYNONYMS, WAYS
 from ..world import COLOURS, DIRECTIONS, SHAPES, Scene, direction
 from .texts import UNSAID
 
@@ -17,21 +19,34 @@ __all__ = ["LESSONS", "lessons"]
 LESSONS = {"colour": len(COLOURS), "place": len(DIRECTIONS) + 1, "number": 4, "shape": len(SHAPES)}
 
 
-def lessons(ids: list[int], scene: Scene | None, piece_of) -> dict[str, list[int]]:
-    """For every lesson the answer at each of the tokens `ids`, UNSAID where nothing is to be read.
+def lessons(ids: list[int], text: str, scene: Scene | None, piece_of) -> dict[str, list[int]]:
+    """For every lesson the answer at each of the tokens `ids` of `text`, UNSAID where nothing is to be read.
     `piece_of(id)` is the token's text."""
     found = {name: [UNSAID] * len(ids) for name in LESSONS}
-    for at, token in enumerate(ids if scene else ()):
+    words = set(re.findall(r"\w+", text))
+    said = {answer for word, answer in _words().items() if word in words}
+    things = [thing for thing in (scene.things if scene else ()) if ("thing", SHAPES.index(thing.shape)) in said]
+    for at, token in enumerate(ids):
         kind, number = _words().get(piece_of(token).strip("\u2581"), (None, 0))
-        for thing in scene.things:
+        for thing in things:
             if kind == "thing" and SHAPES[number] == thing.shape:
-                others = [other for other in scene.things if other.shape != thing.shape]
-                found["colour"][at] = list(COLOURS).index(thing.colour)
-                found["place"][at] = DIRECTIONS.index(direction(thing, others[0])) if others else len(DIRECTIONS)
-                found["number"][at] = len(scene.things) - len(others) - 1
+                colour = list(COLOURS).index(thing.colour)
+                others = [other for other in things if other.shape != thing.shape]
+                if ("colour", colour) in said:
+                    found["colour"][at] = colour
+                if not others:
+                    found["place"][at] = len(DIRECTIONS)
+                elif words & _PLACING:
+                    found["place"][at] = DIRECTIONS.index(direction(thing, others[0]))
+                if scene.task != "counting" or words & _COUNTING:
+                    found["number"][at] = len(things) - len(others) - 1
             elif kind == "colour" and list(COLOURS)[number] == thing.colour:
                 found["shape"][at] = SHAPES.index(thing.shape)
     return found
+
+
+_PLACING = {way.split()[0] for ways in WAYS.values() for way in ways} - {"to"}
+_COUNTING = {*NUMBERS, "1", "2", "3", "4"}
 
 
 @lru_cache

@@ -4,25 +4,38 @@ import io
 import random
 
 from ...calibration import builtin_prompts
-from ..captions import caption, statement
+from ..captions import caption, statement, whole_caption
 from ..world import TASKS, Scene, sample_scene
 
-__all__ = ["PAD", "PIECES", "SENTINELS", "UNSAID", "corrupt", "pretraining_text", "train_tokenizer"]
+__all__ = [
+    "END",
+    "LONGEST",
+    "PAD",
+    "PIECES",
+    "SENTINELS",
+    "SHARES",
+    "UNSAID",
+    "corrupt",
+    "pretraining_text",
+    "train_tokenizer",
+]
 
 PIECES, SENTINELS = 736, 32
 CORPUS = 40_000
 PAD, END, UNSAID = 0, 1, -100
-LONGEST = 40
+# How often each task comes in any training: those that need more words to be understood, more often.
+SHARES = dict(zip(TASKS, (2, 3, 3, 2, 4, 4), strict=True))
+LONGEST = 23  # with the end, 24: three whole captions in four are shorter than half of it
 
 
 def pretraining_text(sampler: random.Random) -> tuple[str, Scene | None]:
-    """One to three statements about one scene, and the scene; one text in ten is one of the project's own prompts."""
+    """One or two texts about one scene, and the scene; one in ten is one of the project's own prompts instead."""
     if sampler.random() < 0.1:
         return sampler.choice(builtin_prompts_once()), None
-    scene = sample_scene(sampler.choice(TASKS), sampler)
-    count = sampler.choice((1, 1, 2, 2, 3))
-    said = [caption(scene, sampler) if sampler.random() < 0.5 else statement(scene, sampler) for _ in range(count)]
-    return ". ".join(said), scene
+    (task,) = sampler.choices(list(SHARES), SHARES.values())
+    scene = sample_scene(task, sampler)
+    ways = sampler.choices((whole_caption, caption, statement), (3, 2, 1), k=sampler.choice((1, 1, 2)))
+    return ". ".join(way(scene, sampler) for way in ways), scene
 
 
 _PROMPTS: list[str] = []
@@ -53,7 +66,6 @@ def corrupt(ids: list[int], sampler: random.Random) -> tuple[list[int], list[int
     """Span corruption: about a quarter of the tokens, in spans of 1 to 3. Most corrupted tokens become their span's
     sentinel (PIECES, PIECES + 1, …), some another token, some stay. Returns the tokens, the end behind them, and the
     truth where they were corrupted, UNSAID elsewhere."""
-    ids = ids[:LONGEST]
     found, truth, sentinel = [*ids, END], [UNSAID] * (len(ids) + 1), PIECES
     place = 0
     while place < len(ids):
