@@ -28,9 +28,10 @@ __all__ = ["train_denoiser"]
 BATCH, NULL_SHARE, POOL, POOL_STEPS, CHUNK = 128, 0.1, 12_000, 1000, 60
 # Captions come in batches of equal length: many at once, so that the batches are large.
 TEXTS = 4000
-# So many captions say everything about their scene. What a caption leaves open is noise to whoever learns what its
-# words mean (docs/small-pipeline.md).
-WHOLE_SHARE = 0.7
+# So many captions say everything about their scene, in the first WHOLE_POOLS pools and later. What a caption leaves
+# open is noise to whoever learns what its words mean; but who has learned them on placed things alone draws one of two
+# things twice where the places are open (docs/small-pipeline.md).
+WHOLE_POOLS, WHOLE_SHARES = 9, (0.7, 0.2)
 RECIPE = Recipe(steps=15_000, rate=1.5e-3, warm_up=300, decay=0.01, average=0.999, save_every=250, log_every=100)
 
 
@@ -53,7 +54,8 @@ def train_denoiser(encode_text, encode_pictures, folder: Path, seed: int, log, r
     def pool_of(number: int) -> _Pool:
         if number not in pools:
             pools.clear()
-            pools[number] = _make_pool(encode_text, encode_pictures, random.Random(f"{seed}/pool/{number}"))
+            share = WHOLE_SHARES[number >= WHOLE_POOLS]
+            pools[number] = _make_pool(encode_text, encode_pictures, random.Random(f"{seed}/pool/{number}"), share)
             log(f"denoiser: pool {number} of {POOL} scenes is made")
         return pools[number]
 
@@ -81,10 +83,10 @@ def _velocity_loss(model, latents, noise, times, text, mask) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _make_pool(encode_text, encode_pictures, sampler: random.Random) -> _Pool:
+def _make_pool(encode_text, encode_pictures, sampler: random.Random, whole: float) -> _Pool:
     tasks = sampler.choices(list(SHARES), SHARES.values(), k=POOL)
     scenes = [sample_scene(task, sampler) for task in tasks]
-    captions = [(whole_caption if sampler.random() < WHOLE_SHARE else caption)(scene, sampler) for scene in scenes]
+    captions = [(whole_caption if sampler.random() < whole else caption)(scene, sampler) for scene in scenes]
     with torch.autocast("cpu", torch.bfloat16):
         # Channels last: half the time of the convolutions.
         parts = (render(scenes[at : at + CHUNK], sampler) for at in range(0, POOL, CHUNK))
