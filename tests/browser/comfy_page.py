@@ -7,10 +7,9 @@ import shutil
 import urllib.request
 from pathlib import Path
 
-import psutil
 from playwright.sync_api import Page, expect
 
-__all__ = ["ARGUMENTS", "ComfyPage", "chromium", "settings", "step_aside"]
+__all__ = ["ARGUMENTS", "ComfyPage", "chromium", "settings"]
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
 ARGUMENTS = (
@@ -44,19 +43,6 @@ def settings(server, vue: bool, palette: str) -> None:
     chosen["LiteGraph.Canvas.MaximumFps"] = 10  # drawn without a GPU: the search needs the processor too
     request = urllib.request.Request(f"http://127.0.0.1:{server.port}/settings", json.dumps(chosen).encode())
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).read()
-
-
-def step_aside() -> None:
-    """Lets everything else on this machine go before the browser's drawing, as a graphics card would: a page drawn
-    without one takes all processors, and a search whose threads wait for each other all but stands still."""
-    for process in psutil.Process().children(recursive=True):
-        if "chrom" in process.name():
-            for thread in process.threads():
-                os.setpriority(os.PRIO_PROCESS, thread.id, 19)
-            # Where the kernel weighs sessions against each other, a thread's own priority counts within its session.
-            session = Path(f"/proc/{process.pid}/autogroup")
-            if session.exists():
-                session.write_text("19")
 
 
 class ComfyPage:

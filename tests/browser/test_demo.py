@@ -1,7 +1,6 @@
 """The demo workflow in the browser, from the drop to the saved file's run: a real search on trained weights.
 
-A slow test: without a graphics card the page is drawn by the processors that the search needs, so the browser steps
-aside.
+A slow test: without a graphics card the page is drawn by the processors that the search needs.
 """
 
 import json
@@ -13,7 +12,6 @@ import pytest
 
 from skrr_engine.plan_json import loads
 
-from .comfy_page import step_aside
 from .test_search import drawn_is_known, holds_plan, save, wait_for_levels
 
 DEMO = Path(__file__).parents[2] / "workflows" / "skrr_demo.json"
@@ -30,7 +28,6 @@ def test_the_demo_workflow_is_watched_reloaded_pinned_saved_and_run(tabs, render
     tab = tabs()
     tab.drop(json.dumps(graph), DEMO.name)
     tab.look_at("SkrrSearch", 0.6)
-    step_aside()
     run = wait_for_levels(tab, tab.search(), 2)
     drawn_is_known(tab, run)
     tab.picture("demo searches")
