@@ -28,11 +28,10 @@ if chromium() is None:
 @pytest.fixture(scope="session")
 def server():
     """One server for all tests; every test brings workflows of its own. It computes with one thread: without a graphics
-    card the page is drawn by the processors, and threads that wait for one another would wait for the drawing too (in
-    Vue, on two cores, the demo's search told 50 minutes to go instead of four)."""
+    card the page is drawn by the processors, and threads that wait for one another would wait for the drawing too."""
     from ..comfy.server import Server, find_comfy_roots
 
-    with Server(find_comfy_roots()[0], env={"OMP_NUM_THREADS": "1"}) as running:
+    with Server(find_comfy_roots()[0], env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}) as running:
         yield running
 
 
