@@ -1,7 +1,7 @@
 """docs/results.md out of the measured cells: `python -m benchmarks.results`.
 
-Every figure and every verdict of the page is computed here from docs/results/tables.json; nothing on it is written by
-hand. `--check` says whether the page is what the file generates.
+Every figure and every verdict of the page is computed here from docs/results/tables.json and, beside it, search.json
+and search_curve.json; nothing on it is written by hand. `--check` says whether the page is what the files generate.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from benchmarks.results_ablations import beams, cost, magnitude, projection, reu
 from benchmarks.results_correlation import central_claim  # noqa: E402
 from benchmarks.results_main import draws, headroom, table_1  # noqa: E402
 from benchmarks.results_reading import Measured, paper  # noqa: E402
+from benchmarks.results_search import curve_section, read_json, search_section  # noqa: E402
 from benchmarks.tables_cells import Cells  # noqa: E402
 from benchmarks.tables_cost import STEPS  # noqa: E402
 from skrr_engine.checkpoint import write_atomically  # noqa: E402
@@ -52,6 +53,10 @@ SECTIONS = (
         "other measures on other models, so there is no figure to set beside.",
     ),
 )  # fmt: skip
+SEARCHES = (
+    ("What the search takes", "search", search_section),
+    ("How many prompts a search needs", "search_curve", curve_section),
+)
 
 
 def main(argv=None) -> int:
@@ -84,6 +89,10 @@ def page(cells: Cells) -> str:
     parts = ["# Results on the small pipeline", "", *_about(cells), ""]
     for title, section, text in SECTIONS:
         parts += [f"## {title}", "", *([text, ""] if text else []), *section(measured), ""]
+    for title, name, section in SEARCHES:
+        found = read_json(cells.path.parent / f"{name}.json")
+        text = f"What `python -m benchmarks.{name}` printed: [results/{name}.json](results/{name}.json)."
+        parts += [f"## {title}", "", *([text, ""] if found else []), *section(found), ""]
     return "\n".join(parts)
 
 

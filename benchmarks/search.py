@@ -10,25 +10,31 @@
 `small` runs the published search and the exact mode side by side on small float64 encoders. `projection` counts what
     (a)'s ratios would make of the paper's full setting; it is not measured.
 
-Work is sub-block x token applications, dense features included. Seconds are wall time, cpu_seconds this process's own.
+Work is sub-block x token applications, dense features included. Seconds are wall time, cpu_seconds this process's own;
+of `quality`'s further draws they mean little where --workers run side by side. Every finished draw is told on stderr.
 """
 
 import argparse
 import json
 import resource
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
 from benchmarks.search_cases import RandomCase, TrainedCase, by_size
 from skrr_engine.beam import next_level
+from skrr_engine.checkpoint import write_atomically
 from skrr_engine.demo.layout import DENOISER, ENCODER, TOKENIZER, WEIGHTS
 from skrr_engine.events import LevelDone, Notice, Progress
 from skrr_engine.exact import choose_exactly
 from skrr_engine.execute import assign
 from skrr_engine.objective import Objective, Tally
 from skrr_engine.plan import Plan
+from skrr_engine.plan_json import dumps, loads
 from skrr_engine.reference import algorithm_1, algorithm_2
 from skrr_engine.run import Run
 from skrr_engine.search import Settings, find_plan
@@ -42,13 +48,15 @@ PAPER = {"sub_blocks": 48, "levels": 24, "beam": 3, "prompts": 1000}
 class Watch:
     """Listens to a search: levels, notices, and how good its estimates of the time left were."""
 
-    def __init__(self):
+    def __init__(self, objective: Objective):
+        self.objective, self.skip_work = objective, 0
         self.levels, self.notices, self.estimates, self.began = [], [], [], time.monotonic()
 
     def __call__(self, event) -> None:
         match event:
             case LevelDone(beams=beams):
                 self.levels.append([beam.order for beam in beams])
+                self.skip_work = self.objective.applications
             case Notice(text=text):
                 self.notices.append(text)
             case Progress(seconds_left=float(left)):
@@ -91,13 +99,28 @@ def _status(name: str) -> int | None:
     return int(line.split()[1]) * 1024
 
 
-def searched(objective: Objective, mode: str, sparsity: float, reuse: bool) -> tuple[Plan, Watch, dict]:
-    """A plan, what was told on the way, and its work and time."""
-    objective.report = watch = Watch()
+def searched(
+    objective: Objective, mode: str, sparsity: float, reuse: bool, file: Path | None = None
+) -> tuple[Plan, list, dict]:
+    """A plan, the sets kept by its levels, and its work and time. What an earlier run has left in `file` is taken from
+    there."""
+    settings = Settings(SLOT, sparsity, beam=BEAM, reuse=reuse, mode=mode)
+    asked = [objective.identity, repr(settings)]
+    if file is not None and file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found["asked"] == asked:
+            return loads(found["plan"]), found["levels"], found["figures"]
+    objective.report = watch = Watch(objective)
     with Meter() as meter:
-        plan = find_plan(objective, Settings(SLOT, sparsity, beam=BEAM, reuse=reuse, mode=mode))
-    figures = {"work": objective.applications, **meter.figures(), "time_estimates": watch.told(meter.wall)}
-    return plan, watch, {**figures, "notices": watch.notices}
+        plan = find_plan(objective, settings)
+    figures = {
+        "work": objective.applications, "skip_work": watch.skip_work, **meter.figures(),
+        "time_estimates": watch.told(meter.wall), "notices": watch.notices,
+    }  # fmt: skip
+    if file is not None:
+        found = {"asked": asked, "plan": dumps(plan), "levels": watch.levels, "figures": figures}
+        write_atomically(file, json.dumps(found).encode())
+    return plan, watch.levels, figures
 
 
 def reference_work(objective: Objective, plan: Plan, levels: list, reuse: bool) -> dict:
@@ -148,35 +171,66 @@ def excess(case, exact: Plan, fast: Plan) -> list[float]:
     return [found[b].value / found[a].value - 1 for a, b in zip(*places, strict=True)]
 
 
-def trained(case, options) -> dict:
-    """(a)."""
-    draws, result = [], {}
-    for draw in range(options.draws):
+def make_case(options):
+    """The encoder of (a), with prompts held out as `held_out`."""
+    if not options.small:
+        denoiser = None if str(options.denoiser) == "none" else options.denoiser
+        return TrainedCase(options.encoder, options.tokenizer, denoiser, options.prompts_file, options.held_out)
+    case = RandomCase(4, 32)
+    case.held_out = case.objective(options.held_out, 99)
+    return case
+
+
+def one_draw(case, draw: int, options) -> tuple[dict, Plan, list]:
+    """Exact and fast search of one draw: figures with work ratios and the excess; the exact plan; its levels."""
+    plans, levels, every = {}, {}, {}
+    for mode in ("exact", "fast"):
+        file = None if options.folder is None else options.folder / f"{mode}-{draw}.json"
         objective = case.objective(options.prompts, draw)
-        exact, watch, exact_figures = searched(objective, "exact", options.sparsity, options.reuse)
-        fast, _, fast_figures = searched(case.objective(options.prompts, draw), "fast", options.sparsity, options.reuse)
-        draws.append({"excess": [round(value, 5) for value in excess(case, exact, fast)]})
-        draws[-1] |= {"exact": exact_figures, "fast": fast_figures}
-        if draw:
-            continue
-        work = reference_work(objective, exact, watch.levels, options.reuse)
-        measured = seconds_per_work(case.objective(options.prompts, 0), exact, options.evaluations)
-        reference = {"work": work, "measured": measured}
-        for kind in ("seconds", "cpu_seconds"):
-            reference[f"{kind}_extrapolated"] = round(work["total"] * measured[kind] / measured["work"], 1)
-        result = {
-            "encoder": case.name, "prompts": options.prompts, "tokens": objective.tokens, "levels": len(exact.levels),
-            "reference": reference, "exact": exact_figures, "fast": fast_figures,
-        }  # fmt: skip
-        for figures in (exact_figures, fast_figures):
-            figures["work_ratio"] = round(work["total"] / figures["work"], 2)
-            for kind in ("seconds", "cpu_seconds"):
-                figures[f"{kind}_ratio"] = round(reference[f"{kind}_extrapolated"] / figures[kind], 2)
-        if options.ceiling:
-            bound = ceiling(case, options.prompts, watch.levels)
-            result["skip_only"] = {"ceiling_ratio": round((work["skip"] + work["dense"]) / bound["work"], 2)}
-            alone = searched(case.objective(options.prompts, 0), "exact", options.sparsity, False)[2]
-            result["skip_only"]["exact_ratio"] = round((work["skip"] + work["dense"]) / alone["work"], 2)
+        plans[mode], levels[mode], every[mode] = searched(objective, mode, options.sparsity, options.reuse, file)
+    work = reference_work(objective, plans["exact"], levels["exact"], options.reuse)
+    for figures in every.values():
+        figures["work_ratio"] = round(work["total"] / figures["work"], 2)
+        figures["skip_work_ratio"] = round((work["skip"] + work["dense"]) / figures["skip_work"], 2)
+    found = {"excess": [round(value, 5) for value in excess(case, plans["exact"], plans["fast"])], **every}
+    print(f"draw {draw}: {json.dumps(found)}", file=sys.stderr)
+    return found | {"reference_work": work}, plans["exact"], levels["exact"]
+
+
+def untimed(job: tuple) -> dict:
+    """What only counts: the ceiling of given levels, or a further draw. In a process of its own, or in this one."""
+    options, draw, levels = job
+    case = make_case(options)
+    return ceiling(case, options.prompts, levels) if levels else one_draw(case, draw, options)[0]
+
+
+def trained(options) -> dict:
+    """(a)."""
+    case = make_case(options)
+    first, exact, levels = one_draw(case, 0, options)
+    objective, work = case.objective(options.prompts, 0), first.pop("reference_work")
+    measured = seconds_per_work(objective, exact, options.evaluations)
+    reference = {"work": work, "measured": measured}
+    result = {
+        "encoder": case.name, "identity": case.stack.identity, "prompts": options.prompts,
+        "tokens": objective.tokens, "levels": len(exact.levels), "reference": reference,
+        "exact": first["exact"], "fast": first["fast"],
+    }  # fmt: skip
+    for kind in ("seconds", "cpu_seconds"):
+        reference[f"{kind}_extrapolated"] = round(work["total"] * measured[kind] / measured["work"], 1)
+        for mode in ("exact", "fast"):
+            figures = result[mode]
+            figures[f"{kind}_ratio"] = round(reference[f"{kind}_extrapolated"] / figures[kind], 2)
+    jobs = [(options, 0, levels)] * options.ceiling + [(options, draw, None) for draw in range(1, options.draws)]
+    if options.workers > 1:
+        with ProcessPoolExecutor(options.workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+            others = list(pool.map(untimed, jobs))
+    else:
+        others = list(map(untimed, jobs))
+    if options.ceiling:
+        bound = (work["skip"] + work["dense"]) / others.pop(0)["work"]
+        result["skip_only"] = {"ceiling_ratio": round(bound, 2), "exact_ratio": first["exact"]["skip_work_ratio"]}
+    draws = [{"excess": first["excess"], "exact": first["exact"], "fast": first["fast"]}, *others]
     every = [value for draw in draws for value in draw["excess"]]
     result["quality"] = {
         "held_out": len(case.held_out.calibration.prompts), "mean_excess": round(sum(every) / len(every), 5),
@@ -216,12 +270,12 @@ def small_equality(seeds: int) -> dict:
 
 
 def projection(result: dict) -> dict:
-    """The paper's setting, by the ratios of (a)."""
+    """The paper's setting, Skip alone, by the ratios of (a)."""
     work = published_work(PAPER["sub_blocks"], 1, PAPER["beam"], PAPER["levels"])
-    ratios = {mode: result[mode]["work_ratio"] for mode in ("exact", "fast")}
+    ratios = {mode: result[mode]["skip_work_ratio"] for mode in ("exact", "fast")}
     passes = {"published": work, **{mode: work / ratio for mode, ratio in ratios.items()}}
     return {
-        "what": "PROJECTED, not measured: the paper's setting by the work ratios of the trained small encoder",
+        "what": "PROJECTED, not measured: Skip in the paper's setting by the work ratios of the trained small encoder",
         "setting": PAPER,
         "dense_passes": {name: round(value / PAPER["sub_blocks"], 1) for name, value in passes.items()},
     }
@@ -242,6 +296,8 @@ def main() -> None:
     parser.add_argument("--no-ceiling", dest="ceiling", action="store_false")
     parser.add_argument("--random-prompts", type=int, default=48)
     parser.add_argument("--random-levels", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="keeps the searches of (a) here: another run takes them from it")
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread for what is not timed")
     parser.add_argument("--only", choices=("trained", "random", "small"))
     parser.add_argument("--small", action="store_true", help="a test: random encoders in both places, seconds")
     options = parser.parse_args()
@@ -249,21 +305,15 @@ def main() -> None:
         options.prompts, options.held_out, options.draws, options.evaluations = 24, 12, 1, 2
         options.random_prompts, options.random_levels = 6, 2
     found = {"threads": torch.get_num_threads(), "torch": torch.__version__}
-    if options.only in (None, "trained"):
-        if options.small:
-            case = RandomCase(4, 32)
-            case.held_out = case.objective(options.held_out, 99)
-        else:
-            denoiser = None if str(options.denoiser) == "none" else options.denoiser
-            case = TrainedCase(options.encoder, options.tokenizer, denoiser, options.prompts_file, options.held_out)
-        found["trained"] = trained(case, options)
-        found["projection"] = projection(found["trained"])
     if options.only in (None, "random"):
         case = RandomCase(*((4, 32) if options.small else (24, 512)))
         found["random"] = {"encoder": case.name, "prompts": options.random_prompts, "levels": options.random_levels}
         found["random"] |= side_by_side(lambda: case.objective(options.random_prompts, 0), options.random_levels)
     if options.only in (None, "small"):
         found["small"] = small_equality(2 if options.small else 20)
+    if options.only in (None, "trained"):
+        found["trained"] = trained(options)
+        found["projection"] = projection(found["trained"])
     found["peak_resident_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps(found, indent=1))
 

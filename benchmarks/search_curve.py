@@ -49,7 +49,8 @@ def main() -> None:
             found = held_out_values(case, size, str(draw), options.sparsity)
             every += [found[level] / best[level] - 1 for level in found.keys() & best.keys()]
         excess[size] = round(sum(every) / len(every), 4)
-    print(json.dumps({"encoder": case.name, "most": options.most, "draws": options.draws, "excess": excess}, indent=1))
+    about = {"encoder": case.name, "identity": case.stack.identity, "most": options.most, "draws": options.draws}
+    print(json.dumps(about | {"excess": excess}, indent=1))
 
 
 if __name__ == "__main__":

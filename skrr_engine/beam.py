@@ -1,7 +1,9 @@
 """The Skip search: Algorithm 1, level by level so that it can stop and resume."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import torch
 
 from .discrepancy import Discrepancy
 from .exact import choose_exactly
@@ -17,10 +19,12 @@ Choose = Callable[[Run, Sequence[Tally], int | None], list[Tally]]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A set of skipped sub-blocks in the order in which it was found, and its discrepancy."""
+    """A set of skipped sub-blocks in the order in which it was found, and its discrepancy; of a level's best one also
+    what it was summed from (`Tally.errors`)."""
 
     order: tuple[int, ...]
     discrepancy: Discrepancy
+    errors: torch.Tensor | None = field(default=None, compare=False)
 
 
 def next_level(
@@ -40,10 +44,14 @@ def next_level(
     # Of equal ones `choose` takes the first listed: fewer bytes kept, then the lexicographically first set.
     listed = sorted(orders.values(), key=lambda order: (-_removed(run.objective, order), sorted(order)))
     found = {assign(count, order): order for order in listed}
+    run.hard = None if not beams or beams[0].errors is None else beams[0].errors[0, :-2]
     best = choose(run, [Tally(run.objective, assignment) for assignment in found], beam)
     best[:1] = run.finalists(best[:1])
     run.measure(best[:1], run.order, len(best))
-    return [Candidate(found[tally.assignment], run.found(tally)) for tally in best]
+    return [
+        Candidate(found[tally.assignment], run.found(tally), None if n else tally.errors())
+        for n, tally in enumerate(best)
+    ]
 
 
 def _removed(objective: Objective, order: tuple[int, ...]) -> int:

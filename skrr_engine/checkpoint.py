@@ -19,7 +19,7 @@ import torch
 from .errors import SkrrError
 from .precision import SUM
 
-__all__ = ["Checkpoint", "write_atomically"]
+__all__ = ["Checkpoint", "packed", "unpacked", "write_atomically"]
 
 FORMAT, VERSION = "skrr-search", 2
 # A level of 10,000 prompts holds some 30 MB of findings.
@@ -46,6 +46,17 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def packed(values: torch.Tensor) -> dict:
+    """`values` as float64 in JSON values, bit for bit."""
+    values = values.to(SUM).contiguous()
+    return {"shape": list(values.shape), "data": base64.b64encode(values.numpy().tobytes()).decode()}
+
+
+def unpacked(found: dict) -> torch.Tensor:
+    """The float64 tensor that `packed` made `found` of."""
+    return torch.frombuffer(bytearray(base64.b64decode(found["data"])), dtype=SUM).reshape(found["shape"])
 
 
 class Checkpoint:
@@ -75,13 +86,10 @@ class Checkpoint:
         """The float64 tensor found under `key` in the level under way, from disk if it is there, else computed and
         written down. A search that asks the same questions in the same order goes on bit for bit where it was."""
         if key not in self._once:
-            values = compute().to(SUM).contiguous()
-            found = {"shape": list(values.shape), "data": base64.b64encode(values.numpy().tobytes()).decode()}
+            found = packed(compute())
             self._append({"once": key, "value": found})
             self._once[key] = found
-        found = self._once[key]
-        raw = bytearray(base64.b64decode(found["data"]))
-        return torch.frombuffer(raw, dtype=SUM).reshape(found["shape"])
+        return unpacked(self._once[key])
 
     def findings(self) -> tuple:
         """Everything found so far, for `adopt`."""

@@ -3,10 +3,11 @@
 `D` is a sum of terms that are never negative, so any part of it is a bound from below. Once `keep` assignments are
 measured whole, the worst of them is a bound from above on every winner, and an assignment whose part exceeds it
 (strictly: ties survive) needs no further prompt. To get there fast: the null prompt goes first (it is short, and what
-ruins guidance shows there), the most promising assignments are measured whole first, and then the prompts on which
-those err most a token go first.
+ruins guidance shows there), then the prompts on which most error a token is expected, from what was measured whole; and
+whoever leads after a few of them is measured whole at once, which lowers the bound.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -20,7 +21,9 @@ __all__ = ["choose_exactly"]
 # Sets this close are told apart by rounding: float32 streams, sums in another order.
 ROUNDING = 1e-6
 # Prompts of the first look at everybody, and how chunks grow from there.
-FIRST, GROWTH = 4, 1.5
+FIRST, GROWTH = 8, 1.1
+# A bound is lowered, by measuring ahead whoever leads, as long as more than so many times the winners can be given up.
+MANY = 4
 
 
 def choose_exactly(
@@ -29,26 +32,31 @@ def choose_exactly(
     """The best `keep` of `tallies` (None: all), measured whole, best first; of equal ones the first listed.
 
     `bound` is a discrepancy that no winner exceeds and `hard` (rows,) says on which rows most is to be expected, if
-    that is known; else both come from the most promising ones.
+    that is known; else both come from those that lead.
     """
     keep = len(tallies) if keep is None else min(keep, len(tallies))
     run.begin(tallies)
     run.measure_null(tallies)
-    alive = list(tallies)
-    if bound is None:
-        # By the null prompt alone the promising ones are badly told, by a few prompts well.
-        run.measure(alive, run.order[:FIRST])
-        promising = sorted(alive, key=run.bound)[:keep]
-        run.measure(promising, run.order, len(alive))
-        bound = max(run.found(tally).value for tally in promising)
-        hard = sum(tally.squared for tally in promising)
-    rows = _hardest_first(run, hard)
+    known, alive = bound is not None, list(tallies)
+    whole = [tally for tally in alive if run.whole(tally)]
+    rows = _hardest_first(run, run.order, hard if known else _squared(whole, run.hard))
     done, size = 0, FIRST
     while done < len(rows):
-        alive = _below(run, alive, bound)
+        if len(whole) >= keep and not known:
+            bound = sorted(run.found(tally).value for tally in whole)[keep - 1]
+        if bound is not None:
+            alive = _below(run, alive, bound)
         run.measure(alive, rows[done : done + size])
-        done, size = done + size, round(size * GROWTH)
-    alive = sorted(_below(run, alive, bound), key=lambda tally: run.found(tally).value)
+        done, size = done + size, math.ceil(size * GROWTH)
+        if known or (len(whole) >= keep and len(alive) <= MANY * keep):
+            continue
+        leading = sorted(alive, key=lambda tally: run.value(tally, rows[:done]))[:keep]
+        ahead = [tally for tally in leading if not run.whole(tally)]
+        if ahead:
+            run.measure(ahead, run.order, len(alive))
+            whole += ahead
+            rows[done:] = _hardest_first(run, rows[done:], _squared(whole))
+    alive = sorted(alive, key=lambda tally: run.found(tally).value)
     for better, worse in pairwise(alive[: keep + 1]):
         _tell_near_tie(run, better, worse)
     return alive[:keep]
@@ -68,10 +76,18 @@ def _words(tally: Tally) -> str:
     return ", ".join(f"{n}" if source is None else f"{n}<-{source}" for n, source in places if source != n)
 
 
-def _hardest_first(run: Run, hard: torch.Tensor | None) -> list[int]:
-    """The rows in play, those with the largest error a token first: a token is what a measurement costs."""
-    expected = torch.ones(run.rows) if hard is None else hard
-    return sorted(run.order, key=lambda row: (-expected[row].item() / run.tokens[row], row))
+def _squared(tallies: Sequence[Tally], otherwise: torch.Tensor | None = None) -> torch.Tensor | None:
+    """(rows,) the squared errors of `tallies`, which are whole, added up; of none `otherwise`."""
+    return sum(tally.squared for tally in tallies) if tallies else otherwise
+
+
+def _hardest_first(run: Run, rows: Sequence[int], hard: torch.Tensor | None) -> list[int]:
+    """`rows`, those with the largest error a token first: a token is what a measurement costs. As they come where no
+    error is known."""
+    if hard is None:
+        return list(rows)
+    expected = hard.nan_to_num()
+    return sorted(rows, key=lambda row: (-expected[row].item() / run.tokens[row], row))
 
 
 def _below(run: Run, alive: list[Tally], bound: float) -> list[Tally]:

@@ -1,7 +1,7 @@
 """What a search minimises: the discrepancy of an assignment over the calibration prompts and the null prompt."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -223,6 +223,20 @@ class Tally:
         else:
             rows = list(portion.batch.row_ids)
             self.squared[rows], self.cosine[rows], self.seen[rows] = terms.squared, terms.cosine, True
+
+    def errors(self) -> torch.Tensor:
+        """Everything added, (2, rows + 2) float64 on the CPU: squared and cosine terms (NaN where unseen), then the
+        null prompt's error and whether it was seen, its mean squared norms pruned and dense. For `recall`."""
+        null = [[self.null, self.null_pruned], [float(self.null_seen), self.null_dense]]
+        return torch.cat([torch.stack([self.squared, self.cosine]), torch.tensor(null, dtype=SUM)], dim=1)
+
+    def recall(self, errors: torch.Tensor, rows: Sequence[int]) -> None:
+        """Takes what another tally of the same assignment gave as `errors`, of the prompts' rows only `rows`."""
+        index = torch.as_tensor(rows, dtype=torch.long)
+        self.squared[index], self.cosine[index] = errors[0, index], errors[1, index]
+        self.seen[index] = ~errors[0, index].isnan()
+        (self.null, self.null_pruned), (seen, self.null_dense) = errors[:, -2:].tolist()
+        self.null_seen = bool(seen)
 
     def total(self, prompts: float | None = None) -> Discrepancy:
         """The discrepancy over everything added, which is `prompts` prompts (None: all)."""

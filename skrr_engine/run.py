@@ -37,6 +37,7 @@ class Run:
         self.tokens = {row: batch.length for batch in self.calibration.batches for row in batch.row_ids}
         self.null_rows = sum(portion.rows for portion in objective.null)
         self.began, self.work_before = time.monotonic(), objective.applications
+        self.hard: torch.Tensor | None = None  # (rows,) squared errors that tell where those to come are large
         self.phase, self.level, self.levels = "skip", 0, 0
         self.beams: tuple[Beam, ...] = ()
         self.best: float | None = None
@@ -121,6 +122,10 @@ class Run:
         unseen = len(self.order) - int(tally.seen.sum()) + (0 if tally.null_seen else self.null_rows)
         if unseen:
             self.objective.report(Step(unseen / (len(self.order) + self.null_rows)))
+
+    def whole(self, tally: Tally) -> bool:
+        """Whether `tally` has seen all that is in play."""
+        return tally.null_seen and int(tally.seen.sum()) == len(self.order)
 
     def bound(self, tally: Tally) -> float:
         """`D` over the rows in play cannot be below this."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .beam import Candidate, next_level
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, packed, unpacked
 from .curve import prompts_in_time
 from .deadline import TimeUp, until
 from .digest import digest_json
@@ -62,7 +62,7 @@ def _fingerprint(objective: Objective, settings: Settings) -> str:
     timed = [settings.minutes, settings.sparsity, settings.bytes_saved, settings.reuse] if settings.minutes else []
     seed = settings.seed if settings.mode == "fast" or timed else 0
     products = str(objective.narrow) if settings.mode == "fast" else "wide"
-    return digest_json([objective.identity, settings.beam, settings.mode, seed, timed, products, "skip-4"])
+    return digest_json([objective.identity, settings.beam, settings.mode, seed, timed, products, "skip-5"])
 
 
 class _Search:
@@ -130,7 +130,8 @@ class _Search:
                 self._ahead("skip", number + 1, levels)
                 found = next_level(self.run, beams, self.settings.beam, self.choose)
                 entries = [{"order": c.order, "discrepancy": c.discrepancy.to_json()} for c in found]
-                self.state.add_level({"beams": entries, "prompts": len(self.run.order)})
+                errors = packed(found[0].errors)
+                self.state.add_level({"beams": entries, "errors": errors, "prompts": len(self.run.order)})
                 self.forecast.finished()
             beams = _candidates(self.state.levels[number])
             self._level_done(beams)
@@ -150,7 +151,7 @@ class _Search:
             self.objective.report(Phase("re-use", sum(2 * (n + 1) for n in left)))
         for n in left:
             self._ahead("re-use", n + 1, len(rungs))
-            reuse, found = reuse_for(self.run, rungs[n].order, self.choose)
+            reuse, found = reuse_for(self.run, rungs[n].order, self.choose, rungs[n].errors)
             self.state.add_reuse(n, {"pairs": sorted(reuse.items()), "discrepancy": found.to_json()})
             self.forecast.finished()
 
@@ -201,7 +202,8 @@ def _candidates(entry: dict) -> list[Candidate]:
     found = []
     for beam in entry["beams"]:
         fields = {name: beam["discrepancy"][name] for name in Discrepancy.__dataclass_fields__}
-        found.append(Candidate(tuple(beam["order"]), Discrepancy(**fields)))
+        errors = None if found else unpacked(entry["errors"])
+        found.append(Candidate(tuple(beam["order"]), Discrepancy(**fields), errors))
     return found
 
 

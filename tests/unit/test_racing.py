@@ -9,7 +9,7 @@ from skrr_engine.events import Notice, Step
 from skrr_engine.exact import choose_exactly
 from skrr_engine.execute import assign
 from skrr_engine.objective import Objective, Tally
-from skrr_engine.racing import FIRST, choose_by_racing
+from skrr_engine.racing import FIRST, choose_by_racing, expected_gain
 from skrr_engine.run import Run
 
 
@@ -120,6 +120,18 @@ def test_a_race_is_the_same_again_and_depends_on_the_seed_alone(tiny):
     assert names(one) == names(two)
     assert all(torch.equal(a.seen, b.seen) for a, b in zip(one, two, strict=True))
     assert Run(objective, seed=7).order != Run(objective, seed=8).order
+
+
+@pytest.mark.parametrize("gap, scatter", [(0.0, 1.0), (0.5, 1.0), (2.0, 0.7), (1e-3, 1e-4), (5.0, 1.0)])
+def test_the_expected_gain_is_that_of_a_normal(gap, scatter):
+    """Against the integral, summed."""
+    x = torch.linspace(-12 * scatter - gap, 0, 200_001, dtype=torch.float64)
+    density = torch.exp(-(((x - gap) / scatter) ** 2) / 2) / (scatter * (2 * torch.pi) ** 0.5)
+    assert expected_gain(gap, scatter) == pytest.approx(torch.trapezoid(-x * density, x).item(), rel=1e-5, abs=1e-15)
+
+
+def test_the_expected_gain_without_scatter_and_with_an_unknown_one():
+    assert expected_gain(0.3, 0.0) == 0 and expected_gain(0.3, torch.inf) == torch.inf
 
 
 def test_a_race_weighs_the_null_prompt_as_the_objective_does(tiny):
