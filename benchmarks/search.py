@@ -296,7 +296,7 @@ def main() -> None:
     parser.add_argument("--no-ceiling", dest="ceiling", action="store_false")
     parser.add_argument("--random-prompts", type=int, default=48)
     parser.add_argument("--random-levels", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="keeps the searches of (a) here: another run takes them from it")
+    parser.add_argument("--folder", type=Path, help="keeps the searches of (a), for another run of the same code")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread for what is not timed")
     parser.add_argument("--only", choices=("trained", "random", "small"))
     parser.add_argument("--small", action="store_true", help="a test: random encoders in both places, seconds")
