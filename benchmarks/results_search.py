@@ -58,10 +58,16 @@ def search_section(found: dict | None) -> list[str]:
         f"the exact plans, level by level over {len(draws)} draws: {100 * quality['mean_excess']:+.2f} % on average "
         f"({_against(-quality['mean_excess'], -MEAN, f'at most {100 * MEAN:.0f} %')}), "
         f"{100 * quality['worst_level']:+.2f} % at worst "
-        f"({_against(-quality['worst_level'], -WORST, f'at most {100 * WORST:.0f} %')}).",
+        f"({_against(-quality['worst_level'], -WORST, f'at most {100 * WORST:.0f} %')}); "
+        f"averaged over the draws, the worst level is at {100 * max(_by_level(draws)):+.2f} %.",
         *_random(found), *_projection(found),
     ]  # fmt: skip
     return lines
+
+
+def _by_level(draws: list[dict]) -> list[float]:
+    """The mean excess of each level that all draws have."""
+    return [sum(values) / len(values) for values in zip(*(draw["excess"] for draw in draws), strict=False)]
 
 
 def _random(found: dict) -> list[str]:

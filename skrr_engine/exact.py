@@ -21,7 +21,7 @@ __all__ = ["choose_exactly"]
 # Sets this close are told apart by rounding: float32 streams, sums in another order.
 ROUNDING = 1e-6
 # Prompts of the first look at everybody, and how chunks grow from there.
-FIRST, GROWTH = 8, 1.1
+FIRST, GROWTH = 8, 1.04
 # A bound is lowered, by measuring ahead whoever leads, as long as more than so many times the winners can be given up.
 MANY = 4
 

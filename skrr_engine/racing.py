@@ -17,7 +17,7 @@ __all__ = ["choose_by_racing", "expected_gain"]
 
 # Prompts of the first chunk: among many candidates, of which half go on, and among few, where it may decide.
 FIRST, FIRST_OF_FEW, FEW = 8, 16, 8
-# The part of D that is not worth more prompts: of the first one's, who is the level's plan, and of those kept beside.
+# The part of D that is not worth more prompts: among those kept, one of whom is the level's plan, and among all.
 MATTERS, MATTERS_LESS = 0.001, 0.004
 
 
@@ -27,34 +27,33 @@ def choose_by_racing(run: Run, tallies: Sequence[Tally], keep: int | None) -> li
     keep = len(tallies) if keep is None else min(keep, len(tallies))
     run.begin(tallies)
     run.measure_null(tallies)
-    kept, seen = _race(run, tallies, keep, 0)
+    kept, seen = _race(run, tallies, keep, 0, MATTERS_LESS)
     kept = sorted(kept, key=lambda tally: run.value(tally, run.order[:seen]))[:keep]
     # Who is first matters more than who is kept: it is the plan of this level. The others are kept all the same.
     if len(kept) > 1:
         finalists = run.finalists(kept)
         seen, kept = seen if finalists == kept else 0, finalists
-    leaders, seen = _race(run, kept, 1, seen)
+    leaders, seen = _race(run, kept, 1, seen, MATTERS)
     first = min(leaders, key=lambda tally: run.value(tally, run.order[:seen]))
     return [first, *(tally for tally in kept if tally is not first)]
 
 
-def _race(run: Run, alive: Sequence[Tally], keep: int, seen: int) -> tuple[list[Tally], int]:
+def _race(run: Run, alive: Sequence[Tally], keep: int, seen: int, matters: float) -> tuple[list[Tally], int]:
     """Those left when `keep` are, or when there are no more prompts, and how many prompts they have seen. `alive`
     have seen `seen` of them."""
     alive = list(alive)
     while seen < len(run.order) and (len(alive) > keep or not seen):
         seen = min(2 * seen or (FIRST if len(alive) > FEW else FIRST_OF_FEW), len(run.order))
         run.measure(alive, run.order[:seen])
-        alive = _ahead(run, alive, run.order[:seen], keep)
+        alive = _ahead(run, alive, run.order[:seen], keep, matters)
     return alive, seen
 
 
-def _ahead(run: Run, alive: list[Tally], rows: Sequence[int], keep: int) -> list[Tally]:
+def _ahead(run: Run, alive: list[Tally], rows: Sequence[int], keep: int, matters: float) -> list[Tally]:
     """Those of `alive` that go on after having seen `rows`, best first."""
     ranked = sorted(alive, key=lambda tally: run.value(tally, rows))
     rival = ranked[keep - 1]
     left = len(rows) / len(run.order)
-    matters = MATTERS if keep == 1 else MATTERS_LESS
     on = ranked[:keep]
     for tally in ranked[keep:]:
         gap = run.value(tally, rows) - run.value(rival, rows)

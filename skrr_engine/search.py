@@ -1,7 +1,9 @@
 """From an objective to a plan: Skip level by level, Re-use for every level, stoppable and resumable."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 
 from .beam import Candidate, next_level
@@ -14,11 +16,12 @@ from .errors import PlanError, SkrrError
 from .events import Beam, LevelDone, Phase
 from .exact import choose_exactly
 from .execute import assign
+from .floating import look_back
 from .forecast import Forecast
 from .objective import Objective
 from .plan import EncoderInfo, Level, Plan, make_cut, make_level
 from .racing import choose_by_racing
-from .reuse import reuse_for
+from .reuse import Pair, reuse_for
 from .run import Run
 from .settings import Settings
 from .sweep import measure_many
@@ -62,7 +65,7 @@ def _fingerprint(objective: Objective, settings: Settings) -> str:
     timed = [settings.minutes, settings.sparsity, settings.bytes_saved, settings.reuse] if settings.minutes else []
     seed = settings.seed if settings.mode == "fast" or timed else 0
     products = str(objective.narrow) if settings.mode == "fast" else "wide"
-    return digest_json([objective.identity, settings.beam, settings.mode, seed, timed, products, "skip-5"])
+    return digest_json([objective.identity, settings.beam, settings.mode, seed, timed, products, "skip-6"])
 
 
 class _Search:
@@ -110,10 +113,12 @@ class _Search:
     def rungs(self) -> list[Candidate]:
         """The best set of every level on disk, as far as the target asks."""
         found: list[Candidate] = []
-        for entry in self.state.levels:
-            found.append(_candidates(entry)[0])
-            if self.settings.reached(self.stack, found[-1].order):
-                break
+        for entry, following in zip_longest(self.state.levels, self.state.levels[1:]):
+            best = _candidates(entry)[0]
+            if self.settings.reached(self.stack, best.order):
+                return [*found, best]
+            better = following and following["behind"]
+            found.append(_candidate(better) if better else best)
         return found
 
     def _skip(self) -> None:
@@ -129,9 +134,11 @@ class _Search:
                     opened = True
                 self._ahead("skip", number + 1, levels)
                 found = next_level(self.run, beams, self.settings.beam, self.choose)
-                entries = [{"order": c.order, "discrepancy": c.discrepancy.to_json()} for c in found]
-                errors = packed(found[0].errors)
-                self.state.add_level({"beams": entries, "errors": errors, "prompts": len(self.run.order)})
+                behind = None
+                if beams and self.settings.mode == "fast":
+                    behind = look_back(self.run, beams, found[0], self.choose)
+                entry = {"beams": [_entry(c) for c in found], "behind": behind and _entry(behind)}
+                self.state.add_level(entry | {"prompts": len(self.run.order)})
                 self.forecast.finished()
             beams = _candidates(self.state.levels[number])
             self._level_done(beams)
@@ -146,14 +153,29 @@ class _Search:
     def _reuse(self) -> None:
         """Re-use for every level, largest first: a job stopped half-way has what its user asked for."""
         rungs = self.rungs()
-        left = [n for n in reversed(range(len(rungs))) if str(n) not in self.state.reuse]
+        left = [n for n in reversed(range(len(rungs))) if not self._reused(n, rungs[n])]
         if left:
             self.objective.report(Phase("re-use", sum(2 * (n + 1) for n in left)))
         for n in left:
             self._ahead("re-use", n + 1, len(rungs))
-            reuse, found = reuse_for(self.run, rungs[n].order, self.choose, rungs[n].errors)
-            self.state.add_reuse(n, {"pairs": sorted(reuse.items()), "discrepancy": found.to_json()})
+            pairs, found, refused = reuse_for(
+                self.run, rungs[n].order, self.choose, rungs[n].errors, self._hopeless(n, len(rungs))
+            )
+            entry = {"order": rungs[n].order, "pairs": sorted(pairs.items()), "refused": refused}
+            self.state.add_reuse(n, entry | {"discrepancy": found.to_json()})
             self.forecast.finished()
+
+    def _reused(self, n: int, rung: Candidate) -> dict:
+        """What is on disk of re-use for this rung. A longer search can have put another set in its place."""
+        entry = self.state.reuse.get(str(n), {})
+        return entry if entry and tuple(entry["order"]) == rung.order else {}
+
+    def _hopeless(self, n: int, levels: int) -> set[Pair]:
+        """Pairs that the fast mode does not try again: two larger levels have found them clearly worse."""
+        if self.settings.mode == "exact":
+            return set()
+        refused = Counter(tuple(pair) for m in range(n + 1, levels) for pair in self.state.reuse[str(m)]["refused"])
+        return {pair for pair, times in refused.items() if times > 1}
 
     def _ahead(self, phase: str, level: int, levels: int) -> None:
         """Tells the forecast what is to come, and takes as many prompts as fit into the time."""
@@ -168,17 +190,19 @@ class _Search:
             self.run.limit(rows if self.objective.ranks is None else self.objective.ranks.agreed(rows))
 
     def _evaluations(self, done: int, levels: int) -> int:
-        """How many evaluations the Skip phase still takes: `beam` times the sub-blocks left, a level."""
+        """How many evaluations the Skip phase still takes: `beam` times the sub-blocks left, a level; the fast mode
+        looks back from the second on."""
         count = len(self.stack.subblocks)
-        width = self.settings.beam or count
-        return sum((width if n else 1) * (count - n) for n in range(done, max(levels, done + 1)))
+        width, back = self.settings.beam or count, self.settings.mode == "fast"
+        ahead = range(done, max(levels, done + 1))
+        return sum((width if n else 1) * (count - n) + (n if back else 0) for n in ahead)
 
     def plan(self, record: dict | None, name: str) -> Plan:
         """What is on disk, as a plan."""
         settings, encoders = self.settings, _encoders(self.objective, self.settings)
         levels, rungs = [], self.rungs()
         for n, rung in enumerate(rungs):
-            found = self.state.reuse.get(str(n), {}) if settings.reuse else {}
+            found = self._reused(n, rung) if settings.reuse else {}
             cut = make_cut(rung.order, dict(found.get("pairs", ())))
             discrepancy = found.get("discrepancy", rung.discrepancy.to_json())
             levels.append(make_level(encoders, {settings.slot: cut}, discrepancy))
@@ -197,14 +221,22 @@ class _Search:
         return text
 
 
-def _candidates(entry: dict) -> list[Candidate]:
+def _entry(candidate: Candidate) -> dict:
+    """A set as it is on disk."""
+    errors = None if candidate.errors is None else packed(candidate.errors)
+    return {"order": candidate.order, "discrepancy": candidate.discrepancy.to_json(), "errors": errors}
+
+
+def _candidate(entry: dict) -> Candidate:
+    """The set of an entry."""
+    fields = {name: entry["discrepancy"][name] for name in Discrepancy.__dataclass_fields__}
+    errors = None if entry["errors"] is None else unpacked(entry["errors"])
+    return Candidate(tuple(entry["order"]), Discrepancy(**fields), errors)
+
+
+def _candidates(level: dict) -> list[Candidate]:
     """The sets that a level on disk has kept."""
-    found = []
-    for beam in entry["beams"]:
-        fields = {name: beam["discrepancy"][name] for name in Discrepancy.__dataclass_fields__}
-        errors = None if found else unpacked(entry["errors"])
-        found.append(Candidate(tuple(beam["order"]), Discrepancy(**fields), errors))
-    return found
+    return [_candidate(entry) for entry in level["beams"]]
 
 
 def _encoders(objective: Objective, settings: Settings) -> dict[str, EncoderInfo]:
@@ -233,7 +265,7 @@ def refine_plan(objective: Objective, plan: Plan, settings: Settings, record: di
         forecast = Forecast(run, 1, settings.mode == "fast")
         forecast.expect([("re-use", len(order))])
         run.time_left = forecast.seconds_left
-        reuse, found = reuse_for(run, order, CHOOSERS[settings.mode])
+        reuse, found, _ = reuse_for(run, order, CHOOSERS[settings.mode])
     else:
         reuse = {}
         (found,) = measure_many(objective, [assign(len(objective.stack.subblocks), order)]).values()

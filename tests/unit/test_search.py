@@ -50,8 +50,8 @@ def test_first_search_equals_reference(tiny, seed):
     levels = 4
     reference = algorithm_1(objective, 1 + seed % 4, levels)
     assert same_ladder(run_beam(objective, 1 + seed % 4, levels), reference)
-    for order, found in reference:
-        (pairs, ours), (expected, theirs) = find_reuse(objective, order, found), algorithm_2(objective, order)
+    for order, _ in reference:
+        (pairs, ours), (expected, theirs) = find_reuse(objective, order), algorithm_2(objective, order)
         assert pairs == expected and same(ours, theirs)
 
 
