@@ -40,7 +40,7 @@ def choose_by_racing(run: Run, tallies: Sequence[Tally], keep: int | None) -> li
 
 def _race(run: Run, alive: Sequence[Tally], keep: int, seen: int, matters: float) -> tuple[list[Tally], int]:
     """Those left when `keep` are, or when there are no more prompts, and how many prompts they have seen. `alive`
-    have seen `seen` of them."""
+    have seen `seen` of them. `matters` is the part of D that is not worth more prompts."""
     alive = list(alive)
     while seen < len(run.order) and (len(alive) > keep or not seen):
         seen = min(2 * seen or (FIRST if len(alive) > FEW else FIRST_OF_FEW), len(run.order))
