@@ -45,21 +45,24 @@ def search_section(found: dict | None) -> list[str]:
         f"rate of {trained['reference']['measured']['evaluations']} whole evaluations in the same run.",
         "", table(head, rows), "",
     ]  # fmt: skip
-    if "skip_only" in trained:
+    if "ceiling" in trained:
         skip = [draw["exact"]["skip_work_ratio"] for draw in draws]
         lines += [
-            f"- **Skip alone**, exact: {trained['skip_only']['exact_ratio']:.2f} times less work ({_span(skip)} over "
-            f"draws), fast: {draws[0]['fast']['skip_work_ratio']:.2f}. The ceiling of exact tricks of this kind, with "
-            "every level's threshold and hard prompts known in advance, is "
-            f"{trained['skip_only']['ceiling_ratio']:.2f}."
+            f"- **Skip alone**, exact: {skip[0]:.2f} times less work ({_span(skip)} over draws), fast: "
+            f"{draws[0]['fast']['skip_work_ratio']:.2f}. The ceiling of exact tricks of this kind, with every level's "
+            f"threshold and hard prompts known in advance, is {trained['ceiling']['skip_ratio']:.2f}, with re-use "
+            f"{trained['ceiling']['ratio']:.2f}: an exact answer must see most prompts of trials that close."
         ]
+    two = quality["exact_of_two_draws"]
     lines += [
         f"- **Quality** of the fast plans, their discrepancy on {quality['held_out']} held-out captions over that of "
         f"the exact plans, level by level over {len(draws)} draws: {100 * quality['mean_excess']:+.2f} % on average "
         f"({_against(-quality['mean_excess'], -MEAN, f'at most {100 * MEAN:.0f} %')}), "
         f"{100 * quality['worst_level']:+.2f} % at worst "
-        f"({_against(-quality['worst_level'], -WORST, f'at most {100 * WORST:.0f} %')}); "
-        f"averaged over the draws, the worst level is at {100 * max(_by_level(draws)):+.2f} %.",
+        f"({_against(-quality['worst_level'], -WORST, f'at most {100 * WORST:.0f} %')}), above 5 % at "
+        f"{100 * quality['above_5_percent']:.0f} % of the levels; averaged over the draws, the worst level is at "
+        f"{100 * max(_by_level(draws)):+.2f} %. For comparison, the exact plans of two draws: up to "
+        f"{100 * two['worst_level']:+.2f} %, above 5 % at {100 * two['above_5_percent']:.0f} % of the levels.",
         *_random(found), *_projection(found),
     ]  # fmt: skip
     return lines

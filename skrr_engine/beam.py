@@ -9,6 +9,7 @@ from .discrepancy import Discrepancy
 from .exact import choose_exactly
 from .execute import assign
 from .objective import Objective, Tally
+from .outlook import Outlook, look_ahead
 from .run import Run
 
 __all__ = ["Candidate", "Choose", "next_level"]
@@ -20,11 +21,12 @@ Choose = Callable[[Run, Sequence[Tally], int | None], list[Tally]]
 @dataclass(frozen=True)
 class Candidate:
     """A set of skipped sub-blocks in the order in which it was found, and its discrepancy; of a level's best one also
-    what it was summed from (`Tally.errors`)."""
+    what it was summed from (`Tally.errors`). `outlook` is what a race has found out about the next level."""
 
     order: tuple[int, ...]
     discrepancy: Discrepancy
     errors: torch.Tensor | None = field(default=None, compare=False)
+    outlook: Outlook | None = field(default=None, compare=False)
 
 
 def next_level(
@@ -43,15 +45,32 @@ def next_level(
                 orders.setdefault(frozenset((*parent, i)), (*parent, i))
     # Of equal ones `choose` takes the first listed: fewer bytes kept, then the lexicographically first set.
     listed = sorted(orders.values(), key=lambda order: (-_removed(run.objective, order), sorted(order)))
-    found = {assign(count, order): order for order in listed}
+    tallies = {order: Tally(run.objective, assign(count, order)) for order in listed}
+    found = {tally.assignment: order for order, tally in tallies.items()}
+    parents = {candidate.order: candidate for candidate in beams}
+    for order, tally in tallies.items():
+        if beams and (outlook := parents[order[:-1]].outlook):
+            tally.expected = outlook.of(order[-1])
     run.hard = None if not beams or beams[0].errors is None else beams[0].errors[0, :-2]
-    best = choose(run, [Tally(run.objective, assignment) for assignment in found], beam)
+    best = choose(run, list(tallies.values()), beam)
     best[:1] = run.finalists(best[:1])
     run.measure(best[:1], run.order, len(best))
-    return [
-        Candidate(found[tally.assignment], run.found(tally), None if n else tally.errors())
-        for n, tally in enumerate(best)
-    ]
+    gaps = {frozenset(order): tally.gap for order, tally in tallies.items()}
+    before = beams[0].discrepancy.value if beams else 0.0
+    kept = []
+    for n, tally in enumerate(best):
+        order, outlook = found[tally.assignment], None
+        if gaps[frozenset(order)] is not None:
+            parent_gap = _gap(parents[order[:-1]], before) if beams else 0.0
+            first = run.found(best[0]).value
+            outlook = look_ahead(order, count, lambda some: gaps[frozenset(some)], first, before, parent_gap)
+        kept.append(Candidate(order, run.found(tally), None if n else tally.errors(), outlook))
+    return kept
+
+
+def _gap(candidate: Candidate, best: float) -> float:
+    """By how much `candidate` is worse than the first of its level, of discrepancy `best`."""
+    return candidate.discrepancy.value - best if candidate.outlook is None else candidate.outlook.gap
 
 
 def _removed(objective: Objective, order: tuple[int, ...]) -> int:

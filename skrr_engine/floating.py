@@ -4,26 +4,33 @@ A beam search can pass by a good set of n sub-blocks and still come to the one o
 each sub-block of that one in turn costs n + 1 candidates, which a race mostly drops at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .beam import Candidate, Choose
 from .execute import assign
 from .objective import Tally
+from .outlook import Guess
 from .run import Run
 from .standing import Standing
 
 __all__ = ["look_back"]
 
 
-def look_back(run: Run, beams: Sequence[Candidate], best: Candidate, choose: Choose) -> Candidate | None:
+def look_back(
+    run: Run, beams: Sequence[Candidate], best: Candidate, choose: Choose, parts: Mapping[int, Guess]
+) -> tuple[Candidate | None, dict[int, Guess]]:
     """The best set that is `best` without one sub-block, if it is better than all of `beams`, which are as large, the
-    best of them first; else None. It keeps the order of `best`."""
+    best of them first; else None. It keeps the order of `best`. And by which part of D the set without each sub-block
+    was found worse than that first one; `parts` is what to expect of that."""
     count = len(run.objective.stack.subblocks)
-    orders = [tuple(i for i in best.order if i != out) for out in best.order]
+    orders = {out: tuple(i for i in best.order if i != out) for out in best.order}
     known = [set(candidate.order) for candidate in beams]
-    parts = {assign(count, order): order for order in orders if set(order) not in known}
-    if not parts:
-        return None
+    orders = {out: order for out, order in orders.items() if set(order) not in known}
+    if not orders:
+        return None, {}
     standing = Standing(run, assign(count, beams[0].order), beams[0].errors)
-    better = standing.challenged([Tally(run.objective, assignment) for assignment in parts], choose)
-    return better and Candidate(parts[better.assignment], standing.discrepancy, standing.errors())
+    trials = {out: Tally(run.objective, assign(count, order)) for out, order in orders.items()}
+    better, found = standing.challenged(trials, choose, parts)
+    if better is None:
+        return None, found
+    return Candidate(orders[better], standing.discrepancy, standing.errors()), found

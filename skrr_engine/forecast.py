@@ -4,7 +4,7 @@ The work of a level is predicted from its number of candidates and from how many
 how far that was off on the levels behind corrects those ahead. Time is work by the rate of this run.
 """
 
-from .racing import FIRST, FIRST_OF_FEW
+from .racing import FIRST
 from .run import Run
 
 __all__ = ["Forecast"]
@@ -14,8 +14,9 @@ __all__ = ["Forecast"]
 EXACT_SHARE = {"skip": 0.45, "re-use": 0.9}
 # Of the places: those that streams do not share.
 UNSHARED = {"skip": 0.5, "re-use": 0.7}
-# Trials of a place; the fast mode does not try again what was hopeless.
-TRIALS, FAST_TRIALS = 2, 1
+# Trials of a place. Of the prompts, those that a trial of the fast mode sees on the largest level; on smaller ones most
+# trials are known to be hopeless, and fewer by the square of the size are made.
+TRIALS, FAST_SHARE = 2, 0.2
 # A chunk of a race leaves one candidate in so many.
 RACE_CUT = 2
 # A level under way takes at least this part of its prediction more.
@@ -32,11 +33,12 @@ class Forecast:
         self.row_tokens = run.objective.tokens / (run.rows + run.null_rows)
         self.done = {"skip": [0.0, 0.0], "re-use": [0.0, 0.0]}
         self.ahead: list[tuple[str, int]] = []
-        self.started_at = 0
+        self.started_at = self.largest = 0
 
     def expect(self, ahead: list[tuple[str, int]]) -> None:
         """What is still to come: (phase, sub-blocks skipped), in order; the first one begins now."""
         self.ahead, self.started_at = ahead, self.run.work
+        self.largest = max([self.largest, *(size for _, size in ahead)])
 
     def finished(self) -> None:
         """The first piece of what was ahead is done: learns from it."""
@@ -73,21 +75,20 @@ class Forecast:
         if phase == "skip":
             candidates = (self.beam if size > 1 else 1) * (self.count - size + 1)
             share = min(1.0, EXACT_SHARE[phase] + size / self.count)
-            seen = candidates * self._seen(phase, rows, candidates, self.beam, share)
+            seen = candidates * self._seen(rows, candidates, self.beam, share) * UNSHARED[phase] + rows
             if self.fast and size > 1:  # the look back
-                seen += size * self._seen(phase, rows, size, 1, share)
+                seen += size * self._seen(rows, size, 1, share) * UNSHARED[phase]
         else:
-            trials = size * (FAST_TRIALS if self.fast else TRIALS)
-            seen = trials * self._seen(phase, rows, 3, 1, EXACT_SHARE[phase])
-        seen = seen * UNSHARED[phase] + rows
+            share = FAST_SHARE * (size / self.largest) ** 2 if self.fast else EXACT_SHARE[phase]
+            seen = TRIALS * size * share * rows * UNSHARED[phase] + (0 if self.fast else rows)
         return seen * (self.count - size) * self.row_tokens
 
-    def _seen(self, phase: str, rows: int, candidates: int, keep: int, share: float) -> float:
-        """Prompts that a candidate sees on average, in an exact search `share` of them."""
+    def _seen(self, rows: int, candidates: int, keep: int, share: float) -> float:
+        """Prompts that a candidate of a level sees on average, in an exact search `share` of them."""
         if not self.fast:
             return share * rows
         total, seen, left = 0.0, 0, float(candidates)
         while seen < rows and left > keep:
-            chunk = min(seen or (FIRST if phase == "skip" else FIRST_OF_FEW), rows - seen)
+            chunk = min(seen or FIRST, rows - seen)
             total, seen, left = total + left * chunk, seen + chunk, left / RACE_CUT
         return total / candidates

@@ -13,6 +13,7 @@ from .discrepancy import Discrepancy, cosine_terms, square_norms, squared_terms
 from .errors import SkrrError
 from .events import Report, silent
 from .execute import Assignment, encode
+from .outlook import Guess
 from .portions import Portion, null_portions, portions_of
 from .precision import SUM
 from .projection import Projection
@@ -198,8 +199,12 @@ class Tally:
     to; sums are taken in calibration order."""
 
     def __init__(self, objective: Objective, assignment: Assignment | None = None):
-        """`assignment` is remembered for whoever measures it. A `final` tally is one that `Run.finalists` made."""
+        """`assignment` is remembered for whoever measures it. A `final` tally is one that `Run.finalists` made.
+        `expected` is what to expect of D before anything is measured, `gap` by how much a race has found it worse than
+        its winner; None where that is not known."""
         self.objective, self.assignment, self.final = objective, assignment, False
+        self.expected: Guess | None = None
+        self.gap: Guess | None = None
         rows = objective.calibration.rows
         self.squared = torch.full((rows,), math.nan, dtype=SUM)
         self.cosine = self.squared.clone()

@@ -32,7 +32,8 @@ class Run:
         self.state = Checkpoint(None, "") if state is None else state
         self.calibration = objective.calibration
         self.shares = _row_shares(self.calibration)
-        # The rows in play, in the order in which a race takes them.
+        self.seed = seed
+        # The rows in play.
         self.every = self.order = torch.randperm(self.rows, generator=torch.Generator().manual_seed(seed)).tolist()
         self.tokens = {row: batch.length for batch in self.calibration.batches for row in batch.row_ids}
         self.null_rows = sum(portion.rows for portion in objective.null)
@@ -80,6 +81,13 @@ class Run:
             self.began = time.monotonic()
             for portion in portions_of(self.calibration, self.every[:FEW]):
                 self.objective.dense(portion)
+
+    def shuffled(self, tallies: Sequence[Tally]) -> list[int]:
+        """The rows in play in an order of its own for each choice: what comes first decides much, and is not to be the
+        same prompts on every level. The same for the same seed and `tallies`."""
+        drawn = digest_json([self.seed, [tally.assignment for tally in tallies]])
+        generator = torch.Generator().manual_seed(int(drawn[:15], 16))
+        return [self.order[n] for n in torch.randperm(len(self.order), generator=generator)]
 
     def begin(self, tallies: Sequence[Tally]) -> None:
         """A choice among `tallies` begins."""

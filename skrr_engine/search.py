@@ -1,7 +1,6 @@
 """From an objective to a plan: Skip level by level, Re-use for every level, stoppable and resumable."""
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
@@ -19,6 +18,7 @@ from .execute import assign
 from .floating import look_back
 from .forecast import Forecast
 from .objective import Objective
+from .outlook import Guess, Outlook, later
 from .plan import EncoderInfo, Level, Plan, make_cut, make_level
 from .racing import choose_by_racing
 from .reuse import Pair, reuse_for
@@ -65,7 +65,7 @@ def _fingerprint(objective: Objective, settings: Settings) -> str:
     timed = [settings.minutes, settings.sparsity, settings.bytes_saved, settings.reuse] if settings.minutes else []
     seed = settings.seed if settings.mode == "fast" or timed else 0
     products = str(objective.narrow) if settings.mode == "fast" else "wide"
-    return digest_json([objective.identity, settings.beam, settings.mode, seed, timed, products, "skip-6"])
+    return digest_json([objective.identity, settings.beam, settings.mode, seed, timed, products, "skip-7"])
 
 
 class _Search:
@@ -134,14 +134,30 @@ class _Search:
                     opened = True
                 self._ahead("skip", number + 1, levels)
                 found = next_level(self.run, beams, self.settings.beam, self.choose)
-                behind = None
+                behind, parts = None, {}
                 if beams and self.settings.mode == "fast":
-                    behind = look_back(self.run, beams, found[0], self.choose)
+                    parts = self._parts_behind(beams, found[0])
+                    behind, parts = look_back(self.run, beams, found[0], self.choose, parts)
                 entry = {"beams": [_entry(c) for c in found], "behind": behind and _entry(behind)}
+                entry["parts"] = sorted(parts.items())
                 self.state.add_level(entry | {"prompts": len(self.run.order)})
                 self.forecast.finished()
             beams = _candidates(self.state.levels[number])
             self._level_done(beams)
+
+    def _parts_behind(self, beams: list[Candidate], best: Candidate) -> dict[int, Guess]:
+        """What to expect of a look back from `best`, if it has grown out of the set from which was looked back last."""
+        if best.order[:-1] != beams[0].order:
+            return {}
+        found = {out: Guess(*part) for out, part in self.state.levels[len(beams[0].order) - 1]["parts"]}
+        return later(found, _growth(beams[0], best))
+
+    def _parts_of_reuse(self, n: int, rungs: list[Candidate]) -> dict[Pair, Guess]:
+        """What to expect of re-use on a rung: what was found on the next larger one."""
+        if n + 1 == len(rungs):
+            return {}
+        found = {tuple(pair): Guess(*part) for pair, part in self.state.reuse[str(n + 1)]["parts"]}
+        return later(found, _growth(rungs[n], rungs[n + 1]))
 
     def _level_done(self, beams: list[Candidate]) -> None:
         best, run = beams[0], self.run
@@ -158,10 +174,9 @@ class _Search:
             self.objective.report(Phase("re-use", sum(2 * (n + 1) for n in left)))
         for n in left:
             self._ahead("re-use", n + 1, len(rungs))
-            pairs, found, refused = reuse_for(
-                self.run, rungs[n].order, self.choose, rungs[n].errors, self._hopeless(n, len(rungs))
-            )
-            entry = {"order": rungs[n].order, "pairs": sorted(pairs.items()), "refused": refused}
+            parts = self._parts_of_reuse(n, rungs)
+            pairs, found, parts = reuse_for(self.run, rungs[n].order, self.choose, rungs[n].errors, parts)
+            entry = {"order": rungs[n].order, "pairs": sorted(pairs.items()), "parts": sorted(parts.items())}
             self.state.add_reuse(n, entry | {"discrepancy": found.to_json()})
             self.forecast.finished()
 
@@ -169,13 +184,6 @@ class _Search:
         """What is on disk of re-use for this rung. A longer search can have put another set in its place."""
         entry = self.state.reuse.get(str(n), {})
         return entry if entry and tuple(entry["order"]) == rung.order else {}
-
-    def _hopeless(self, n: int, levels: int) -> set[Pair]:
-        """Pairs that the fast mode does not try again: two larger levels have found them clearly worse."""
-        if self.settings.mode == "exact":
-            return set()
-        refused = Counter(tuple(pair) for m in range(n + 1, levels) for pair in self.state.reuse[str(m)]["refused"])
-        return {pair for pair, times in refused.items() if times > 1}
 
     def _ahead(self, phase: str, level: int, levels: int) -> None:
         """Tells the forecast what is to come, and takes as many prompts as fit into the time."""
@@ -221,17 +229,28 @@ class _Search:
         return text
 
 
+def _growth(smaller: Candidate, larger: Candidate) -> float:
+    """The part of its D by which D of `larger` differs from that of `smaller`."""
+    return larger.discrepancy.value / smaller.discrepancy.value - 1 if smaller.discrepancy.value else 0.0
+
+
 def _entry(candidate: Candidate) -> dict:
     """A set as it is on disk."""
-    errors = None if candidate.errors is None else packed(candidate.errors)
-    return {"order": candidate.order, "discrepancy": candidate.discrepancy.to_json(), "errors": errors}
+    errors, outlook = candidate.errors, candidate.outlook
+    return {
+        "order": candidate.order,
+        "discrepancy": candidate.discrepancy.to_json(),
+        "errors": None if errors is None else packed(errors),
+        "outlook": None if outlook is None else {"gap": outlook.gap, "children": packed(outlook.children)},
+    }
 
 
 def _candidate(entry: dict) -> Candidate:
     """The set of an entry."""
     fields = {name: entry["discrepancy"][name] for name in Discrepancy.__dataclass_fields__}
     errors = None if entry["errors"] is None else unpacked(entry["errors"])
-    return Candidate(tuple(entry["order"]), Discrepancy(**fields), errors)
+    outlook = entry["outlook"] and Outlook(entry["outlook"]["gap"], unpacked(entry["outlook"]["children"]))
+    return Candidate(tuple(entry["order"]), Discrepancy(**fields), errors, outlook)
 
 
 def _candidates(level: dict) -> list[Candidate]:

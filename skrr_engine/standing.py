@@ -1,6 +1,10 @@
-"""What stands until something better has been measured whole: a race may be wrong by more than there is to gain."""
+"""What stands until something better has been measured whole: a race may be wrong by more than there is to gain.
 
-from collections.abc import Sequence
+The same trials come back on the next level, against another set. By which part of D each was worse than what stood
+then is known of a race, and is about what it will be: most need not be measured again.
+"""
+
+from collections.abc import Mapping
 
 import torch
 
@@ -8,9 +12,13 @@ from .beam import Choose
 from .discrepancy import Discrepancy
 from .execute import Assignment
 from .objective import Tally
+from .outlook import Guess, Key
 from .run import Run
 
 __all__ = ["Standing"]
+
+# Of a trial of which nothing is known: it may be worse by any part of D.
+NOTHING = Guess(0.0, 100.0)
 
 
 class Standing:
@@ -36,17 +44,35 @@ class Standing:
         """What `discrepancy` was summed from."""
         return self._whole.errors()
 
-    def challenged(self, trials: Sequence[Tally], choose: Choose) -> Tally | None:
-        """The best of `trials` if it is better, which stands from now on; else None. Of equal ones what stands goes
-        first, then the first listed."""
-        (best,) = choose(self.run, [self.tally, *trials], 1)
-        if best is self.tally:
-            return None
+    def challenged(
+        self, trials: Mapping[Key, Tally], choose: Choose, parts: Mapping[Key, Guess]
+    ) -> tuple[Key | None, dict[Key, Guess]]:
+        """The best of `trials` if it is better, which stands from now on, else None; and by which part of D each was
+        found worse than what stood, if that was told. Of equal ones what stands goes first, then the first listed.
+        `parts` is what to expect of them, of as many as something is known of (`outlook.later`)."""
+        value = self.discrepancy.value
+        if not trials or not value:  # nothing is better than 0
+            for trial in trials.values():
+                self.run.give_up(trial)
+            return None, {}
+        self.tally.expected = Guess(value, 0.0)
+        for key, trial in trials.items():
+            mean, variance = parts.get(key, NOTHING)
+            trial.expected = Guess(value * (1 + mean), value**2 * variance)
+        before = self.tally
+        (best,) = choose(self.run, [before, *trials.values()], 1)
+        found = {key: _part(trial, before, value) for key, trial in trials.items() if trial.gap is not None}
+        if best is before:
+            return None, found
+        winner = next(key for key, trial in trials.items() if trial is best)
         whole = self._measured(best)
-        if self.run.found(whole).value >= self.discrepancy.value:
-            return None
+        worse = self.run.found(whole).value - value
+        if best.gap is not None:  # the race has seen it in part, and at its luckiest
+            found[winner] = Guess(worse / value, 0.0)
+        if worse >= 0:
+            return None, found
         self.tally, self._whole = best, whole
-        return best
+        return winner, found
 
     def _measured(self, tally: Tally) -> Tally:
         """`tally`, or a new one in float32, measured whole."""
@@ -54,3 +80,9 @@ class Standing:
         self.run.measure_null([final])
         self.run.measure([final], self.run.order)
         return final
+
+
+def _part(trial: Tally, standing: Tally, value: float) -> Guess:
+    """By which part of `value` the race has found `trial` worse than `standing`."""
+    mean, variance = trial.gap.mean - standing.gap.mean, trial.gap.variance + standing.gap.variance
+    return Guess(mean / value, variance / value**2)

@@ -17,7 +17,8 @@ def test_small(monkeypatch, capsys):
     work = trained["reference"]["work"]
     assert work["total"] == work["dense"] + work["skip"] + work["reuse"]
     assert trained["exact"]["work_ratio"] == round(work["total"] / trained["exact"]["work"], 2) > 1
-    assert trained["skip_only"]["ceiling_ratio"] >= trained["skip_only"]["exact_ratio"]
+    assert trained["ceiling"]["skip_ratio"] >= trained["exact"]["skip_work_ratio"]
+    assert trained["ceiling"]["skip_ratio"] >= trained["ceiling"]["ratio"] >= trained["exact"]["work_ratio"]
     assert trained["fast"]["work_ratio"] > 1
     assert trained["quality"]["worst_level"] >= trained["quality"]["mean_excess"]
     assert "PROJECTED" in found["projection"]["what"]

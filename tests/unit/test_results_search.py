@@ -42,7 +42,8 @@ def test_every_figure_stands_on_the_page(small):
         assert f"| {figures['work_ratio']:.2f} ({figures['work_ratio']:.2f} … {figures['work_ratio']:.2f}) |" in text
         assert f"| {figures['seconds_ratio']:.2f} |" in text
         assert f"{small['random'][mode]['work_ratio']:.2f} times less work" in text
-    assert f"{small['trained']['skip_only']['ceiling_ratio']:.2f}." in text
+    ceiling = small["trained"]["ceiling"]
+    assert f"is {ceiling['skip_ratio']:.2f}, with re-use {ceiling['ratio']:.2f}:" in text
     assert "2 of 2" in text and "Projected, not measured" in text and "1,922 dense passes published" in text
 
 
