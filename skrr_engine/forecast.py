@@ -64,11 +64,10 @@ class Forecast:
         return self.work_left(rows) * self.run.seconds / self.run.work
 
     def _correction(self, phase: str) -> float:
-        """By how much more this phase takes than was predicted; before its first piece is done, as the other one."""
-        for actual, predicted in (self.done[phase], *self.done.values()):
-            if predicted:
-                return actual / predicted
-        return 1.0
+        """By how much more this phase takes than was predicted. Before its first piece is done: as the other one in an
+        exact search, where how close sets lie decides about both; as predicted in a fast one."""
+        known = [self.done[phase]] if self.fast else [self.done[phase], *self.done.values()]
+        return next((actual / predicted for actual, predicted in known if predicted), 1.0)
 
     def _predicted(self, phase: str, size: int, rows: int) -> float:
         """`size` sub-blocks are skipped by the candidates of this level."""
