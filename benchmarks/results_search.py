@@ -55,7 +55,7 @@ def search_section(found: dict | None) -> list[str]:
         ]
     two = quality["exact_of_two_draws"]
     lines += [
-        f"- **Quality** of the fast plans, their discrepancy on {quality['held_out']} held-out captions over that of "
+        f"- **Quality** of the fast plans, their discrepancy on {quality['held_out']:,} held-out captions over that of "
         f"the exact plans, level by level over {len(draws)} draws: {100 * quality['mean_excess']:+.2f} % on average "
         f"({_against(-quality['mean_excess'], -MEAN, f'at most {100 * MEAN:.0f} %')}), "
         f"{100 * quality['worst_level']:+.2f} % at worst "
