@@ -9,9 +9,8 @@ from io import StringIO
 import pytest
 
 from benchmarks import search, search_curve
-from benchmarks.results import CELLS, PAGE
+from benchmarks.results import CELLS
 from benchmarks.results_search import curve_section, read_json, search_section
-from skrr_engine import curve
 from skrr_engine.curve import REGRET
 from skrr_engine.demo.layout import ENCODER, WEIGHTS
 from skrr_engine.hosts import open_encoder
@@ -81,21 +80,12 @@ def test_what_was_not_measured_is_said_to_be():
 
 
 def test_the_curve_in_use_is_the_one_measured_on_the_weights_that_ship():
-    """Before it was measured there is no file, and curve.py says that its figures are provisional."""
     found = read_json(CELLS.with_name("search_curve.json"))
-    assert (found is None) == ("PROVISIONAL" in curve.__doc__)
-    if found is None:
-        return
     assert {int(size): excess for size, excess in found["excess"].items()} == REGRET
     assert found["identity"] == open_encoder(WEIGHTS / ENCODER).stack.identity
 
 
 def test_the_search_was_measured_on_the_weights_that_ship():
-    """Before it was measured there is no file, and the page says so."""
-    found = read_json(CELLS.with_name("search.json"))
-    if found is None:
-        assert "## What the search takes\n\nNot measured yet." in PAGE.read_text(encoding="utf-8")
-        return
-    found = found["trained"]
+    found = read_json(CELLS.with_name("search.json"))["trained"]
     assert found["identity"] == open_encoder(WEIGHTS / ENCODER).stack.identity
     assert found["prompts"] >= 400 and len(found["quality"]["draws"]) >= 5
