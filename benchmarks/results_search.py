@@ -51,7 +51,7 @@ def search_section(found: dict | None) -> list[str]:
             f"- **Skip alone**, exact: {skip[0]:.2f} times less work ({_span(skip)} over draws), fast: "
             f"{draws[0]['fast']['skip_work_ratio']:.2f}. The ceiling of exact tricks of this kind, with every level's "
             f"threshold and hard prompts known in advance, is {trained['ceiling']['skip_ratio']:.2f}, with re-use "
-            f"{trained['ceiling']['ratio']:.2f}: an exact answer must see most prompts of trials that close."
+            f"{trained['ceiling']['ratio']:.2f}: an exact answer must see most prompts of trials that are so close."
         ]
     two = quality["exact_of_two_draws"]
     lines += [

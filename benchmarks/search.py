@@ -13,6 +13,7 @@
 
 Work is sub-block x token applications, dense features included. Seconds are wall time, cpu_seconds this process's own;
 of `quality`'s further draws they mean little where --workers run side by side. Every finished draw is told on stderr.
+Threads wait for each other often: set OMP_WAIT_POLICY=active in the environment, or two may be slower than one.
 """
 
 import argparse
@@ -234,10 +235,10 @@ def trained(options) -> dict:
     else:
         others = list(map(untimed, jobs))
     if options.ceiling:
-        least, exact_work = others.pop(0)["work"], first["exact"]["work"] - first["exact"]["skip_work"]
+        least, reused = others.pop(0)["work"], first["exact"]["work"] - first["exact"]["skip_work"]
         result["ceiling"] = {
             "skip_ratio": round((work["skip"] + work["dense"]) / least, 2),
-            "ratio": round(work["total"] / (least + exact_work), 2),
+            "ratio": round(work["total"] / (least + reused), 2),
         }  # fmt: skip
     draws = [first, *others]
     every = [value for draw in draws for value in draw["excess"]]

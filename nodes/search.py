@@ -96,7 +96,7 @@ class SkrrSearch(io.ComfyNode):
                     default=MODES[0],
                     optional=True,
                     advanced=True,
-                    tooltip="fast: as good a plan for a twentieth of the work. exact: the published answer.",
+                    tooltip="fast: about as good a plan for a twentieth of the work. exact: the published answer.",
                 ),
                 io.Float.Input(
                     "minutes",

@@ -9,8 +9,9 @@ from .run import Run
 
 __all__ = ["Forecast"]
 
-# Measured on the trained small encoder. Of the prompts that the candidates of an exact level would see: those that they
-# do see, more by the part of the sub-blocks that is gone, for then sets lie closer. Re-use has close sets throughout.
+# Chosen to fit the trained small encoder. Of the prompts that the candidates of an exact level would see: those that
+# they do see, more by the part of the sub-blocks that is gone, for then sets lie closer. Re-use has close sets
+# throughout.
 EXACT_SHARE = {"skip": 0.45, "re-use": 0.9}
 # Of the places: those that streams do not share.
 UNSHARED = {"skip": 0.5, "re-use": 0.7}

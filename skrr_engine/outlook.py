@@ -16,8 +16,8 @@ __all__ = ["Guess", "Key", "Outlook", "later", "look_ahead"]
 
 Key = TypeVar("Key", bound=Hashable)
 
-# The error of the sum above as a part of what D has grown by (standard deviation); on the trained small encoder it is
-# 0.2 to 0.4. Parts of D change less, most of them not at all.
+# How wrong the sum above may be, and how much parts of D may change: standard deviations, as a part of what D has grown
+# by. Chosen by trying on the trained small encoder; others cost work or quality.
 NOT_ADDITIVE, CHANGE = 0.3, 0.15
 
 

@@ -36,8 +36,7 @@ def choose_by_racing(run: Run, tallies: Sequence[Tally], keep: int | None) -> li
     if len(kept) > 1:
         finalists = run.finalists(kept)
         seen, kept = seen if finalists == kept else 0, finalists
-    leaders, seen = _race(run, kept, order, 1, seen, MATTERS)
-    first = min(leaders, key=lambda tally: run.value(tally, order[:seen]))
+    (first, *_), _ = _race(run, kept, order, 1, seen, MATTERS)
     _tell_gaps(run, tallies, first)
     return [first, *(tally for tally in kept if tally is not first)]
 
@@ -56,20 +55,20 @@ def _race(
 
 
 def _ahead(run: Run, alive: list[Tally], rows: Sequence[int], keep: int, matters: float) -> list[Tally]:
-    """Those of `alive` that go on after having seen `rows`, best first. Before the first prompt only those go that are
-    expected to be hopeless."""
+    """Those of `alive` that go on after having seen `rows`, best first. Before the first prompt only those are
+    dropped that are expected to be hopeless."""
     # All are compared with one that was not picked for its luck with these rows, if possible.
     if all(tally.expected for tally in alive):
-        measure = min(alive, key=lambda tally: tally.expected.mean)
+        yardstick = min(alive, key=lambda tally: tally.expected.mean)
     else:
-        measure = min(alive, key=lambda tally: run.value(tally, rows))
-    ranked = sorted(alive, key=lambda tally: gap(run, tally, measure, rows).mean)
+        yardstick = min(alive, key=lambda tally: run.value(tally, rows))
+    ranked = sorted(alive, key=lambda tally: gap(run, tally, yardstick, rows).mean)
     rival = ranked[keep - 1]
     scale = run.value(rival, rows) if rows else rival.expected.mean
     on = ranked[:keep]
     for tally in ranked[keep:]:
-        behind, variance = gap(run, tally, rival, rows)
-        if len(rows) < len(run.order) and expected_gain(behind, variance**0.5) > matters * scale:
+        mean, variance = gap(run, tally, rival, rows)
+        if len(rows) < len(run.order) and expected_gain(mean, variance**0.5) > matters * scale:
             on.append(tally)
     most = max(2 * keep, (len(alive) + 1) // 2) if rows else len(on)
     for tally in ranked:
