@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .nodes import NODE_CLASS_MAPPINGS as _NODES
-from .nodes.comfy_host.pages import add_routes
+from .nodes.comfy_host.page.pages import add_routes
 from .nodes.plans import AUTO_PRESETS
 
 __all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]

@@ -9,11 +9,11 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.search_cases import TrainedCase, by_size
+from benchmarks.search.cases import TrainedCase, by_size
 from skrr_engine.demo.layout import DENOISER, ENCODER, TOKENIZER, WEIGHTS
-from skrr_engine.execute import assign
-from skrr_engine.search import Settings, find_plan
-from skrr_engine.sweep import measure_many
+from skrr_engine.jobs.search import Settings, find_plan
+from skrr_engine.measure.execute import assign
+from skrr_engine.measure.sweep import measure_many
 
 SLOT = "t5xxl"
 

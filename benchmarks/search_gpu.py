@@ -19,17 +19,17 @@ import time
 import torch
 from transformers import T5Config, T5EncoderModel
 
-from skrr_engine.budget import LEAST_STREAMS, MOST_STREAMS, divide, feed
-from skrr_engine.calibration import Row, make_calibration
 from skrr_engine.encoders.t5 import T5Stack
 from skrr_engine.events import Notice
-from skrr_engine.execute import assign
-from skrr_engine.feeding import stored_bytes
-from skrr_engine.objective import CALL_TOKENS, GPU_CALL_TOKENS, Objective
+from skrr_engine.measure.budget import LEAST_STREAMS, MOST_STREAMS, divide, feed
+from skrr_engine.measure.calibration import Row, make_calibration
+from skrr_engine.measure.execute import assign
+from skrr_engine.measure.feeding import stored_bytes
+from skrr_engine.measure.objective import CALL_TOKENS, GPU_CALL_TOKENS, Objective
+from skrr_engine.measure.projection import linear_chain
+from skrr_engine.measure.sweep import Trie, measure_many
 from skrr_engine.precision import matrix_dtype
-from skrr_engine.projection import linear_chain
-from skrr_engine.sweep import Trie, measure_many
-from skrr_engine.work import published_work
+from skrr_engine.search.work import published_work
 
 XXL = dict(num_layers=24, d_model=4096, d_kv=64, d_ff=10240, num_heads=64, vocab_size=32128)
 SMALL = dict(num_layers=8, d_model=64, d_kv=8, d_ff=160, num_heads=8, vocab_size=128)

@@ -63,13 +63,13 @@ def start_comfyui(cpu: bool):
 
 def pruned(pack, clip, skipped: int):
     """`clip` without the first `skipped` sub-blocks of the FLUX order that it has."""
-    plan = pack("skrr_engine.plan")
-    order = pack("skrr_engine.presets").load_preset("flux1-dev").levels[-1].cuts["t5xxl"].skip
-    encoder = pack("nodes.comfy_host.trees").choose_encoder(clip, "t5xxl")
+    plan = pack("skrr_engine.plans.plan")
+    order = pack("skrr_engine.plans.presets").load_preset("flux1-dev").levels[-1].cuts["t5xxl"].skip
+    encoder = pack("nodes.comfy_host.clip.trees").choose_encoder(clip, "t5xxl")
     info = {"t5xxl": plan.EncoderInfo(encoder.architecture)}
     here = [i for i in order[:skipped] if i < encoder.architecture.sub_blocks]
     level = plan.make_level(info, {"t5xxl": plan.make_cut(here)})
-    return pack("nodes.comfy_host.patching").apply_level(clip, plan.Plan("vram", info, (level,)), level).clip
+    return pack("nodes.comfy_host.clip.patching").apply_level(clip, plan.Plan("vram", info, (level,)), level).clip
 
 
 def measure(mm, torch, device, clip) -> dict:

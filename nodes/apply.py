@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from .comfy_host.pages_state import note_applied
-from .comfy_host.patching import apply_level
-from .comfy_host.reporting import report_of, unchanged_report
+from .comfy_host.clip.patching import apply_level
+from .comfy_host.page.pages_state import note_applied
+from .comfy_host.report.reporting import report_of, unchanged_report
 from .types import PLAN
 
 

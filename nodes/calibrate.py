@@ -5,11 +5,11 @@ from hashlib import sha256
 from comfy_api.latest import io
 
 from ..skrr_engine.errors import SkrrError
-from ..skrr_engine.prompt_files import builtin_prompts, clean_prompts, prompt_lines, read_prompts
-from .comfy_host.calibrating import tokenize
-from .comfy_host.folders import list_prompt_files, prompt_file
-from .comfy_host.projections import find_projection
-from .comfy_host.trees import choose_encoder
+from ..skrr_engine.files.prompt_files import builtin_prompts, clean_prompts, prompt_lines, read_prompts
+from .comfy_host.clip.trees import choose_encoder
+from .comfy_host.denoiser.projections import find_projection
+from .comfy_host.files.folders import list_prompt_files, prompt_file
+from .comfy_host.search.calibrating import tokenize
 from .types import CALIBRATION, PROJECTION
 
 BUILT_IN, TEXT = "built-in", "text"

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from .comfy_host.demo_models import load_demo_models
+from .comfy_host.files.demo_models import load_demo_models
 
 __all__ = ["SkrrDemoModels"]
 

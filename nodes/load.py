@@ -3,10 +3,10 @@
 from comfy_api.latest import io
 
 from ..skrr_engine.errors import SkrrError
-from .comfy_host.folders import list_model_files, model_file
-from .comfy_host.loading import CLIP_TYPES, load_kept
-from .comfy_host.projections import ProjectionFile
-from .comfy_host.reporting import report_of
+from .comfy_host.denoiser.projections import ProjectionFile
+from .comfy_host.files.folders import list_model_files, model_file
+from .comfy_host.files.loading import CLIP_TYPES, load_kept
+from .comfy_host.report.reporting import report_of
 from .types import PLAN, PROJECTION
 
 NONE, ENCODERS, DENOISERS = "none", "text_encoders", "diffusion_models"

@@ -2,15 +2,15 @@
 
 from comfy_api.latest import io
 
-from ..skrr_engine.compact import read_plan_text
 from ..skrr_engine.errors import SkrrError
-from ..skrr_engine.plan import Plan
-from ..skrr_engine.plan_json import dumps
-from ..skrr_engine.presets import load_preset, preset_names
-from ..skrr_engine.tables import plan_table
-from .comfy_host.folders import list_plans, load_plan, save_plan
-from .comfy_host.pages_state import note_plan
-from .comfy_host.trees import text_encoders, tree_family
+from ..skrr_engine.plans.plan import Plan
+from ..skrr_engine.plans.plan_json import dumps
+from ..skrr_engine.plans.plan_text import read_plan_text
+from ..skrr_engine.plans.presets import load_preset, preset_names
+from ..skrr_engine.plans.tables import plan_table
+from .comfy_host.clip.trees import text_encoders, tree_family
+from .comfy_host.files.folders import list_plans, load_plan, save_plan
+from .comfy_host.page.pages_state import note_plan
 from .types import PLAN
 
 AUTO = "auto"

@@ -2,10 +2,10 @@
 
 from comfy_api.latest import io, ui
 
-from .comfy_host.comparing import compare
-from .comfy_host.pictures import compare_pictures
-from .comfy_host.plotting import draw
-from .comfy_host.verdict import report_text, verdict
+from .comfy_host.report.comparing import compare
+from .comfy_host.report.pictures import compare_pictures
+from .comfy_host.report.plotting import draw
+from .comfy_host.report.verdict import report_text, verdict
 from .types import PROJECTION
 
 

@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from .comfy_host.saving import save_encoder
-from .comfy_host.trees import LARGEST, choose_encoder
+from .comfy_host.clip.trees import LARGEST, choose_encoder
+from .comfy_host.files.saving import save_encoder
 
 
 class SkrrSaveEncoder(io.ComfyNode):

@@ -2,14 +2,14 @@
 
 from comfy_api.latest import io
 
-from ..skrr_engine.compact import read_plan_text
 from ..skrr_engine.errors import SkrrError
-from ..skrr_engine.settings import MODES, Settings
-from ..skrr_engine.tables import plan_table
-from .comfy_host.pages_search import SearchPage
-from .comfy_host.progress import NodeProgress
-from .comfy_host.searching import run_search
-from .comfy_host.trees import LARGEST, choose_encoder
+from ..skrr_engine.jobs.settings import MODES, Settings
+from ..skrr_engine.plans.plan_text import read_plan_text
+from ..skrr_engine.plans.tables import plan_table
+from .comfy_host.clip.trees import LARGEST, choose_encoder
+from .comfy_host.page.pages_search import SearchPage
+from .comfy_host.search.progress import NodeProgress
+from .comfy_host.search.searching import run_search
 from .types import CALIBRATION, PLAN, PROJECTION
 
 

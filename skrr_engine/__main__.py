@@ -2,7 +2,7 @@
 
 import sys
 
-from .cli import main
+from .command.cli import main
 
 # A plan's name may hold letters that this terminal cannot show.
 sys.stdout.reconfigure(errors="replace")

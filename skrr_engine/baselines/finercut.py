@@ -18,15 +18,15 @@ while (-x 0.4); Skrr's published order begins 46, 5, 11, so that is not done.
 
 import math
 
-from ..calibration import Calibration
-from ..discrepancy import Discrepancy
+from ..encoders.stack import TextStack
 from ..errors import SkrrError
 from ..events import LevelDone, Phase, Report, silent
-from ..execute import assign
-from ..objective import Objective
-from ..projection import no_projection
-from ..stack import TextStack
-from ..sweep import measure_many
+from ..measure.calibration import Calibration
+from ..measure.discrepancy import Discrepancy
+from ..measure.execute import assign
+from ..measure.objective import Objective
+from ..measure.projection import no_projection
+from ..measure.sweep import measure_many
 from .ladder import Rung, check_sparsity
 
 __all__ = ["finercut"]

@@ -29,14 +29,14 @@ from dataclasses import dataclass
 
 import torch
 
-from ..architecture import Architecture
-from ..calibration import Calibration
+from ..encoders.stack import TextStack
 from ..errors import SkrrError
 from ..events import Phase, Report, Step, silent
-from ..execute import assign, encode
+from ..files.tensor_names import TABLE, place_of
+from ..measure.calibration import Calibration
+from ..measure.execute import assign, encode
+from ..plans.architecture import Architecture
 from ..precision import SUM, widen
-from ..stack import TextStack
-from ..tensor_names import TABLE, place_of
 from .ladder import Rung, check_sparsity
 from .rebuilt import rebuild, state_of
 

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..architecture import Architecture
+from ..encoders.stack import TextStack
 from ..errors import SkrrError
-from ..execute import assign
-from ..objective import Objective
-from ..plan import EncoderInfo, Level, Plan, make_cut, make_level
-from ..reuse import find_reuse
-from ..stack import TextStack
-from ..sweep import measure_many
+from ..measure.execute import assign
+from ..measure.objective import Objective
+from ..measure.sweep import measure_many
+from ..plans.architecture import Architecture
+from ..plans.plan import EncoderInfo, Level, Plan, make_cut, make_level
+from ..search.reuse import find_reuse
 
 __all__ = ["Rung", "check_sparsity", "make_ladder", "make_plan", "measured_level", "nearest"]
 

@@ -3,9 +3,9 @@
 import random
 from collections.abc import Sequence
 
-from ..architecture import Architecture
 from ..errors import SkrrError
-from ..plan import make_cut
+from ..plans.architecture import Architecture
+from ..plans.plan import make_cut
 from .ladder import Rung, check_sparsity, make_ladder, nearest
 
 __all__ = ["random_like", "random_rung"]

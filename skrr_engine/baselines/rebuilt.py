@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import torch
 
-from ..discrepancy import Discrepancy
 from ..encoders.clip import ClipStack
+from ..encoders.stack import TextStack
 from ..encoders.t5 import T5Stack
 from ..errors import SkrrError
-from ..execute import Assignment, encode
-from ..objective import Objective, Tally
-from ..stack import TextStack
+from ..measure.discrepancy import Discrepancy
+from ..measure.execute import Assignment, encode
+from ..measure.objective import Objective, Tally
 
 __all__ = ["measure_rebuilt", "rebuild", "state_of"]
 

@@ -18,12 +18,12 @@ import math
 
 import torch
 
-from ..calibration import Calibration
+from ..encoders.stack import TextStack, TokenBatch
 from ..errors import SkrrError
 from ..events import Phase, Report, Step, silent
-from ..execute import advance
+from ..measure.calibration import Calibration
+from ..measure.execute import advance
 from ..precision import SUM, widen
-from ..stack import TextStack, TokenBatch
 from .ladder import Rung, check_sparsity, make_ladder
 
 __all__ = ["block_influence", "shortgpt"]

@@ -5,23 +5,23 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from ..checkpoint import write_atomically
 from ..errors import SkrrError
-from ..execute import Assignment, assign, encode
-from ..files import write_pruned
-from ..hosts import open_encoder
-from ..objective import Objective
-from ..plan import Level
-from ..plan_json import dumps
+from ..files.files import write_pruned
+from ..jobs.search import Settings, find_plan
+from ..measure.execute import Assignment, assign, encode
+from ..measure.objective import Objective
+from ..opening.open_encoder import open_encoder
+from ..opening.tokenizing import calibrate
+from ..plans.plan import Level
+from ..plans.plan_json import dumps
+from ..plans.tables import plan_table
 from ..progress import Bar
-from ..search import Settings, find_plan
-from ..tables import plan_table
-from ..tokenizing import calibrate
-from .grid import save_grid
+from ..running.checkpoint import write_atomically
 from .layout import ENCODER, WEIGHTS
 from .pipeline import Pipeline
 from .report import Drawn, report
-from .scoring import calibration_captions, evaluation_cases, right
+from .world.grid import save_grid
+from .world.scoring import calibration_captions, evaluation_cases, right
 
 __all__ = ["demo"]
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
-from ..execute import Assignment, encode
-from ..stack import TextStack, TokenBatch
-from ..tokenizing import Tokenizer
+from ..encoders.stack import TextStack, TokenBatch
+from ..measure.execute import Assignment, encode
+from ..opening.tokenizing import Tokenizer
 
 __all__ = ["encode_texts"]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from ..execute import Assignment
-from ..hosts import OpenEncoder, open_encoder
-from ..projection import Projection
-from ..projection_files import open_projection
-from ..tokenizing import Tokenizer, open_tokenizer
+from ..measure.execute import Assignment
+from ..measure.projection import Projection
+from ..opening.open_encoder import OpenEncoder, open_encoder
+from ..opening.projection_files import open_projection
+from ..opening.tokenizing import Tokenizer, open_tokenizer
 from .autoencoder import Autoencoder
 from .denoiser import TEXT_WIDTH, Denoiser
 from .encoding import encode_texts

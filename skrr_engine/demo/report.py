@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ..discrepancy import Discrepancy
-from ..plan import Level
-from ..stack import TextStack
-from .scoring import Case, interval, score
-from .world import TASKS
+from ..encoders.stack import TextStack
+from ..measure.discrepancy import Discrepancy
+from ..plans.plan import Level
+from .world.scoring import Case, interval, score
+from .world.world import TASKS
 
 __all__ = ["Drawn", "report"]
 

@@ -2,12 +2,12 @@
 
 import torch
 
-from ..architecture import Architecture
 from ..digest import digest_tensors
 from ..errors import SkrrError
+from ..plans.architecture import Architecture
+from ..plans.sketch import sketch_of
 from ..precision import narrow, widen
-from ..sketch import sketch_of
-from ..stack import SubBlock, TextStack, TokenBatch
+from .stack import SubBlock, TextStack, TokenBatch
 
 __all__ = ["T5Stack", "t5_architecture"]
 

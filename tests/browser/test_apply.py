@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 
-from skrr_engine.architecture import T5_XXL
-from skrr_engine.compact import dumps_level
 from skrr_engine.errors import PlanError
-from skrr_engine.plan import EncoderInfo, Plan, make_cut, make_level
-from skrr_engine.plan_json import dumps
-from skrr_engine.presets import load_preset
+from skrr_engine.plans.architecture import T5_XXL
+from skrr_engine.plans.plan import EncoderInfo, Plan, make_cut, make_level
+from skrr_engine.plans.plan_json import dumps
+from skrr_engine.plans.plan_text import dumps_level
+from skrr_engine.plans.presets import load_preset
 
 FLUX = load_preset("flux1-dev")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from skrr_engine.plan_json import loads
+from skrr_engine.plans.plan_json import loads
 
 from .test_search import drawn_is_known, holds_plan, save, wait_for_levels
 

@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
-from skrr_engine.plan_json import MAX_TEXT, loads
-from skrr_engine.presets import load_preset, preset_names
+from skrr_engine.plans.plan_json import MAX_TEXT, loads
+from skrr_engine.plans.presets import load_preset, preset_names
 
 from ..comfy.graphs import tiny_graph
 from ..comfy.test_server import node, text_of, with_search

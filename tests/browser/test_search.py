@@ -6,7 +6,7 @@ import uuid
 
 from playwright.sync_api import expect
 
-from skrr_engine.plan_json import dumps, loads
+from skrr_engine.plans.plan_json import dumps, loads
 
 PREVIEW = "app.rootGraph.nodes.find((n) => n.type === 'PreviewAny').widgets.map((w) => String(w.value))"
 # The search stops far beyond what is waited for; after the cancel the target is lowered to what it has found.

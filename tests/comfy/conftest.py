@@ -57,7 +57,7 @@ def load_pack():
 
 @pytest.fixture(scope="session")
 def pack():
-    """pack("nodes.comfy_host.patching") -> that module of the pack."""
+    """pack("nodes.comfy_host.clip.patching") -> that module of the pack."""
     load_pack()
     return lambda name: importlib.import_module(f"skrr_pack.{name}")
 

@@ -30,7 +30,7 @@ read_tokenizers_once()
 
 def plan_for(pack, clip, skip=SKIP, reuse=None, slot="t5xxl"):
     """A plan of one level for `clip`."""
-    plan, trees = pack("skrr_engine.plan"), pack("nodes.comfy_host.trees")
+    plan, trees = pack("skrr_engine.plans.plan"), pack("nodes.comfy_host.clip.trees")
     info = plan.EncoderInfo(trees.choose_encoder(clip, slot).architecture)
     level = plan.make_level({slot: info}, {slot: plan.make_cut(skip, reuse or {})})
     return plan.Plan("test", {slot: info}, (level,))
@@ -39,7 +39,7 @@ def plan_for(pack, clip, skip=SKIP, reuse=None, slot="t5xxl"):
 def prune(pack, clip, skip=SKIP, reuse=None, slot="t5xxl"):
     """Patched: what SkrrApply makes of `clip`."""
     plan = plan_for(pack, clip, skip, reuse, slot)
-    return pack("nodes.comfy_host.patching").apply_level(clip, plan, plan.levels[0])
+    return pack("nodes.comfy_host.clip.patching").apply_level(clip, plan, plan.levels[0])
 
 
 def encode(clip, text=TEXT):
@@ -128,14 +128,14 @@ def with_hooks(clip, hooks, schedule=False):
 
 def walk(pack, clip, skip=(), reuse=None, slot="t5xxl", text=TEXT):
     """What the search computes for an assignment: {"sequence": …, "pooled": …}, each if it is read."""
-    encoder = pack("nodes.comfy_host.trees").choose_encoder(clip, slot)
-    pack("nodes.comfy_host.memory").rest(clip.patcher)
+    encoder = pack("nodes.comfy_host.clip.trees").choose_encoder(clip, slot)
+    pack("nodes.comfy_host.weights.memory").rest(clip.patcher)
     stack = encoder.adapter.stack(encoder)
     stack.prepare()
     rows = clip.tokenize(text)[slot.removeprefix("clip_")]
     tokens = torch.tensor([[token for token, _ in row] for row in rows])
-    batch = pack("skrr_engine.stack").TokenBatch(tokens, tuple(range(len(rows))), tokens.shape[1], {})
-    run = pack("skrr_engine.execute")
+    batch = pack("skrr_engine.encoders.stack").TokenBatch(tokens, tuple(range(len(rows))), tokens.shape[1], {})
+    run = pack("skrr_engine.measure.execute")
     return run.encode(stack, run.assign(len(stack.subblocks), skip, reuse), batch)
 
 

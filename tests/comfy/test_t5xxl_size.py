@@ -25,7 +25,7 @@ def flux():
 @big
 @pytest.mark.parametrize("skipped", LEVELS)
 def test_flux_preset_takes_the_bytes_it_says(pack, flux, skipped):
-    presets, patching = pack("skrr_engine.presets"), pack("nodes.comfy_host.patching")
+    presets, patching = pack("skrr_engine.plans.presets"), pack("nodes.comfy_host.clip.patching")
     percent, wanted = LEVELS[skipped]
     plan = presets.load_preset("flux1-dev")
     level = next(level for level in plan.levels if len(level.cuts["t5xxl"].skip) == skipped)
@@ -40,7 +40,7 @@ def test_flux_preset_takes_the_bytes_it_says(pack, flux, skipped):
     assert pointers(pruned) < pointers(dense)
     gone = {f"encoder.block.{i // 2}.layer.{i % 2}." for i in level.cuts["t5xxl"].skip}
     assert not any(key.startswith(tuple(gone)) for key in pruned.state_dict())
-    report = pack("nodes.comfy_host.reporting").report_of(patched, 0.4)
+    report = pack("nodes.comfy_host.report.reporting").report_of(patched, 0.4)
     assert f"({DENSE:,} bytes) before" in report and f"({wanted:,} bytes) after" in report
     assert torch.isfinite(pruned.encoder.final_layer_norm.weight).all()
 

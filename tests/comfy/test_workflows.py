@@ -150,7 +150,7 @@ def with_stand_ins(posted, family, plan):
 def test_a_workflow_runs_on_tiny_models(server, info, pack, name):
     family = TINY[name]
     make = {"flux": tiny_models.flux_clip, "sd3": tiny_models.sd3_clip, "pixart": tiny_models.pixart_clip}[family]
-    plan = pack("skrr_engine.plan_json").dumps(plan_for(pack, make(), (3, 5)))
+    plan = pack("skrr_engine.plans.plan_json").dumps(plan_for(pack, make(), (3, 5)))
     posted = to_api(read(name), info)
     result = server.run(with_stand_ins(posted, family, plan), timeout=1800)
     assert result.status == "success", result.error
@@ -170,11 +170,11 @@ def test_the_loading_workflow_runs_on_a_file(server, info, pack):
     posted = to_api(read("load_pruned"), info)
     from comfy import sd1_clip
 
-    trees, plans = pack("nodes.comfy_host.encoders.clip"), pack("skrr_engine.plan")
+    trees, plans = pack("nodes.comfy_host.encoders.clip"), pack("skrr_engine.plans.plan")
     transformer = sd1_clip.SDClipModel(device="meta").transformer
     encoders = {"clip_l": plans.EncoderInfo(trees.architecture(transformer))}
     level = plans.make_level(encoders, {"clip_l": plans.make_cut((3, 5))})
-    text = pack("skrr_engine.plan_json").dumps(plans.Plan("test", encoders, (level,)))
+    text = pack("skrr_engine.plans.plan_json").dumps(plans.Plan("test", encoders, (level,)))
     posted = with_stand_ins(posted, "sd3", text)
     for node in posted.values():
         if node["class_type"] == "SkrrCLIPLoader":
@@ -202,7 +202,7 @@ def test_the_demo_calibrates_on_its_own_world(pack):
     """The pack's prompts for photographs would say nothing about a model that knows coloured shapes."""
     (node,) = (node for node in read("skrr_demo")["nodes"] if node["type"] == "SkrrCalibrate")
     prompts, text, _ = node["widgets_values"]
-    captions = pack("skrr_engine.demo.scoring").calibration_captions(64)
+    captions = pack("skrr_engine.demo.world.world.scoring").calibration_captions(64)
     assert prompts == "text" and text.split("\n") == captions
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skrr_engine.demo.scoring import calibration_captions
+from skrr_engine.demo.world.scoring import calibration_captions
 
 from .workflow_maker import Graph
 

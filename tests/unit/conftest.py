@@ -12,11 +12,11 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from skrr_engine.calibration import Row, make_calibration
 from skrr_engine.encoders.clip import ClipStack
 from skrr_engine.encoders.t5 import T5Stack
-from skrr_engine.objective import Objective
-from skrr_engine.projection import linear_chain, no_projection
+from skrr_engine.measure.calibration import Row, make_calibration
+from skrr_engine.measure.objective import Objective
+from skrr_engine.measure.projection import linear_chain, no_projection
 
 # On tensors this small a second thread only waits, long on a busy machine.
 torch.set_num_threads(1)

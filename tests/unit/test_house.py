@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import skrr_engine
-
 PACK = Path(__file__).parents[2]
 CODE = sorted([*(PACK / "skrr_engine").rglob("*.py"), *(PACK / "nodes").rglob("*.py"), *PACK.glob("*.py")])
 ALL = sorted([*CODE, *(PACK / "tests").rglob("*.py"), *(PACK / "benchmarks").rglob("*.py")])
 MAX_LINES = 350
+MAX_FILES = 14
 # Top-level modules of ComfyUI; comfy_api is its public, versioned door.
 COMFY = {"comfy", "comfy_execution", "comfy_extras", "folder_paths", "nodes", "execution", "server", "latent_preview"}
 NOT_IN_THE_ENGINE = {*COMFY, "comfy_api", "comfy_aimdo"}
@@ -37,38 +36,55 @@ def outside(path):
     return {module.partition(".")[0] for dots, module, _ in imports(path) if not dots}
 
 
-def engine_imports(path):
-    """Modules of skrr_engine (the parts of its list of floors) that a file of the engine imports."""
-    depth = len(path.relative_to(PACK / "skrr_engine").parts)
+ROOMS = {"skrr_engine": PACK / "skrr_engine", "comfy_host": PACK / "nodes" / "comfy_host"}
+
+
+def room_of(path, house):
+    """The room (or the file of the ground) of a house that a file stands in."""
+    return path.relative_to(house).parts[0].removesuffix(".py")
+
+
+def room_imports(path, house):
+    """Rooms of its house that a file imports from."""
+    depth = len(path.relative_to(house).parts)
     for dots, module, names in imports(path):
         if dots == depth:
             yield from [module.partition(".")[0]] if module else names
 
 
-def floors():
-    """Module -> its place in the list in skrr_engine/__init__.py."""
-    lines = re.findall(r"^\d +(.+)$", skrr_engine.__doc__, re.M)
-    order = [name for line in lines for name in line.split()]
+def floors(house):
+    """Room -> its place in the list in the __init__ of the house."""
+    docstring = ast.get_docstring(ast.parse((house / "__init__.py").read_text(encoding="utf-8")))
+    order = [name for line in re.findall(r"^\d+ +(.+)$", docstring, re.M) for name in line.split()]
     assert len(order) == len(set(order))
     return {name: place for place, name in enumerate(order)}
 
 
-def test_the_list_of_floors_is_whole():
-    parts = {path.stem if path.suffix == ".py" else path.name for path in (PACK / "skrr_engine").iterdir()}
-    modules = {part for part in parts if not part.startswith("__")} - {"prompts"}
-    assert floors().keys() == modules
+@pytest.mark.parametrize("house", ROOMS.values(), ids=ROOMS)
+def test_the_list_of_rooms_is_whole(house):
+    parts = {path.stem if path.suffix == ".py" else path.name for path in house.iterdir()}
+    assert floors(house).keys() == {part for part in parts if not part.startswith("__")} - {"prompts", "presets"}
 
 
-def test_imports_go_down_the_floors():
-    order = floors()
-    wrong = []
-    for path in (PACK / "skrr_engine").rglob("*.py"):
-        own = path.relative_to(PACK / "skrr_engine").parts[0].removesuffix(".py")
-        if own.startswith("__"):
-            continue
-        found = [name for name in engine_imports(path) if not name.startswith("__") and name != own]
-        wrong += [f"{own} imports {name}" for name in found if order[name] > order[own]]
+@pytest.mark.parametrize("house", ROOMS.values(), ids=ROOMS)
+def test_imports_go_down_the_floors(house):
+    order, wrong = floors(house), []
+    for path in house.rglob("*.py"):
+        own = room_of(path, house)
+        if not own.startswith("__"):
+            found = [name for name in room_imports(path, house) if not name.startswith("__") and name != own]
+            wrong += [f"{name_of(path)} imports {name}" for name in found if order[name] > order[own]]
     assert wrong == []
+
+
+@pytest.mark.parametrize("house", ROOMS.values(), ids=ROOMS)
+def test_a_room_is_small_and_says_what_to_read_first(house):
+    for room in house.iterdir():
+        if (room / "__init__.py").exists():
+            assert len(list(room.glob("*.py"))) <= MAX_FILES, room.name
+            said = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
+            first = re.findall(r"`(\w+)(?:\.py)?`", said.rpartition("Read ")[2])
+            assert first and all((room / f"{name}.py").exists() for name in first), f"{room.name}: {said}"
 
 
 @pytest.mark.parametrize("path", sorted((PACK / "skrr_engine").rglob("*.py")), ids=name_of)

@@ -6,7 +6,9 @@ An adapter module offers:
 - `norms(transformer)`: the norm weight of every sub-block, None where it was cut,
 - `parts(transformer, index)`: the modules of sub-block `index` that removing it drops,
 - `cut(transformer, skip, reuse)`: replaces skipped sub-blocks by stubs, in place, layer shells kept,
-- `stack(encoder)`: the encoder as a TextStack for searching.
+- `stack(encoder)`: the encoder as a TextStack for searching (its base: `running`).
+
+Read `t5.py` first.
 """
 
 from . import clip, t5

@@ -5,9 +5,9 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention_for_device
 from comfy.ops import cast_to
 
-from ....skrr_engine.architecture import Architecture
+from ....skrr_engine.plans.architecture import Architecture
 from ....skrr_engine.precision import narrow
-from ..running import EncoderStack
+from .running import EncoderStack
 
 __all__ = ["architecture", "cut", "matches", "norms", "parts", "stack"]
 

@@ -4,9 +4,9 @@ import comfy.text_encoders.t5 as comfy_t5
 import torch
 from comfy.ldm.modules.attention import optimized_attention_for_device
 
-from ....skrr_engine.architecture import Architecture
+from ....skrr_engine.plans.architecture import Architecture
 from ....skrr_engine.precision import narrow
-from ..running import EncoderStack
+from .running import EncoderStack
 
 __all__ = ["architecture", "cut", "matches", "norms", "parts", "stack"]
 

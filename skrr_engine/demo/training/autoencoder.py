@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from ..autoencoder import Autoencoder
-from ..render import render
-from ..world import TASKS, sample_scene
+from ..world.render import render
+from ..world.world import TASKS, sample_scene
 from .loop import Recipe, train
 
 __all__ = ["train_autoencoder"]

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
-from ..captions import caption, whole_caption
 from ..denoiser import Denoiser
-from ..render import render
 from ..sampling import SIGMAS, noised
-from ..world import sample_scene
+from ..world.captions import caption, whole_caption
+from ..world.render import render
+from ..world.world import sample_scene
 from .loop import Recipe, train
 from .texts import SHARES
 

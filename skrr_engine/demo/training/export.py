@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from ...checkpoint import write_atomically
+from ...running.checkpoint import write_atomically
 from ..denoiser import TEXT_WIDTH
 from ..layout import AUTOENCODER, DENOISER, ENCODER, TOKENIZER
 

@@ -9,8 +9,8 @@ the text says: where it leaves the place open, guessing it would be most of the 
 import re
 from functools import lru_cache
 
-from ..captions import NUMBERS, SYNONYMS, WAYS
-from ..world import COLOURS, DIRECTIONS, SHAPES, Scene, direction
+from ..world.captions import NUMBERS, SYNONYMS, WAYS
+from ..world.world import COLOURS, DIRECTIONS, SHAPES, Scene, direction
 from .texts import UNSAID
 
 __all__ = ["LESSONS", "lessons"]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from ...checkpoint import write_atomically
-from ...hosts import open_encoder
-from ...tokenizing import open_tokenizer
+from ...opening.open_encoder import open_encoder
+from ...opening.tokenizing import open_tokenizer
+from ...running.checkpoint import write_atomically
 from ..autoencoder import Autoencoder
 from ..encoding import encode_texts
 from ..layout import WEIGHTS

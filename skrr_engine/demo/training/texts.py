@@ -3,9 +3,9 @@
 import io
 import random
 
-from ...calibration import builtin_prompts
-from ..captions import caption, statement, whole_caption
-from ..world import TASKS, Scene, sample_scene
+from ...measure.calibration import builtin_prompts
+from ..world.captions import caption, statement, whole_caption
+from ..world.world import TASKS, Scene, sample_scene
 
 __all__ = [
     "END", "LONGEST", "PAD", "PIECES", "SENTINELS", "SHARES", "UNSAID", "corrupt", "pretraining_text", "train_tokenizer"

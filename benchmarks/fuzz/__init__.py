@@ -1,0 +1,1 @@
+"""Damaged and hostile plans and files against the readers. Read command.py first."""

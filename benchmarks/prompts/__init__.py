@@ -1,0 +1,1 @@
+"""How well the calibration prompts cover what people write. Read command.py first."""

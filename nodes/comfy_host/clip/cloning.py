@@ -1,0 +1,49 @@
+"""A structural clone of a module tree: new modules and new parameters over the same storages (or copies).
+
+Object patches on the shared tree look simpler and are wrong: LoRA keys of the dense CLIP vanish while the
+pruned one is loaded, and dynamic VRAM breaks on the switch. A clone leaves its source alone.
+"""
+
+import copy
+
+from ..weights.weights import rewrap
+
+__all__ = ["structural_clone"]
+
+# What ComfyUI leaves on modules while a model is loaded or has been: load state, VRAM handles, pins and LoRA
+# functions belong to one tree and must not be copied. `*_comfy_model_dtype` and `comfy_cast_weights` stay.
+MODULE_STATE = frozenset(
+    "_v _v_signature _v_weight _v_bias _prefetch _pin _pin_state _pin_registered _pin_balancer_entry pin_failed "
+    "seed_key weight_lowvram_function bias_lowvram_function weight_function bias_function "
+    "prev_comfy_cast_weights comfy_patched_weights comfy_force_cast_weights _resident_bank".split()
+)
+ROOT_STATE = frozenset(
+    "dynamic_vbars dynamic_pins model_loaded_weight_memory lowvram_patch_counter model_lowvram "
+    "current_weight_patches_uuid model_offload_buffer_memory current_patcher".split()
+)
+# copy.deepcopy asks its memo first even for these, and they are shared by everything.
+SHARED_SINGLETONS = (type(None), bool, int, float, str, bytes, tuple, type)
+
+
+def structural_clone(root, copied=lambda parameter: False):
+    """A new tree like `root`: every module new, every parameter new over the same storage, except those for which
+    `copied(parameter)` is true, which get a storage of their own. Run-time state is left behind. `root` is not
+    changed; it must be at rest (`memory.rest`), or what a loaded LoRA wrote would be cloned along."""
+    memo = {}
+    for module in root.modules():
+        for parameter in module.parameters(recurse=False):
+            memo[id(parameter)] = rewrap(parameter, share=not copied(parameter))
+        for name in _state(root, module):
+            value = module.__dict__[name]
+            if not isinstance(value, SHARED_SINGLETONS):
+                memo[id(value)] = None
+    clone = copy.deepcopy(root, memo)
+    for module in clone.modules():
+        for name in _state(clone, module):
+            del module.__dict__[name]
+    return clone
+
+
+def _state(root, module):
+    names = MODULE_STATE | ROOT_STATE if module is root else MODULE_STATE
+    return [name for name in module.__dict__ if name in names or name.startswith("_pin")]

@@ -1,0 +1,114 @@
+"""A ComfyUI text encoder as a TextStack: the walk its own forward makes, one sub-block at a time.
+
+Activations are float32, as in ComfyUI's own encode: its modules cast each weight to the input's dtype, in any
+storage format (fp16, fp8, quantised, GGUF), with LoRA applied as the loaded model has it. With a feeder (`feeding`)
+the linear layers compute with what that brings instead.
+"""
+
+import comfy.model_management as mm
+import torch
+
+from ....skrr_engine.digest import digest_json, digest_tensors
+from ....skrr_engine.encoders.stack import SubBlock, TextStack, TokenBatch
+from ....skrr_engine.errors import SkrrError
+from ....skrr_engine.measure.budget import call_bytes, widest_bytes
+from ....skrr_engine.measure.objective import GPU_CALL_TOKENS
+from ..weights.memory import module_bytes
+from ..weights.weights import patch_digest, raw_tensors
+
+__all__ = ["EncoderStack"]
+
+# Activations of a pass on top of the weights, in bytes: streams of a sweep, and one float32 copy of the
+# largest weight, which ComfyUI casts per call.
+WORKING_MEMORY = 1 << 30
+# Tokens of a long prompt: what FLUX pads to.
+LONG = 256
+
+
+class EncoderStack(TextStack):
+    """Base of the adapters' stacks. An adapter adds `blocks`, `context`, `read_out` and, if needed, `start`."""
+
+    def __init__(self, encoder):
+        """`encoder` is a TextEncoder, uncut and not loaded (its storages hold the pristine weights)."""
+        if encoder.applied is not None:
+            raise SkrrError(
+                f"The encoder {encoder.slot} was already cut by SkrrApply. Search on the CLIP before SkrrApply."
+            )
+        if encoder.clip.patcher.forced_hooks is not None:
+            raise SkrrError("This CLIP carries hooks. Search on the CLIP before the node that sets them.")
+        self.encoder, self.sd_model, self.transformer = encoder, encoder.sd_model, encoder.transformer
+        self.architecture, self.sketch = encoder.architecture, encoder.sketch
+        self.device = encoder.clip.patcher.load_device
+        self._read_options()
+        subblocks = []
+        for index, (modules, residual) in enumerate(self.blocks()):
+            parts = tuple(encoder.adapter.parts(self.transformer, index))
+            size = sum(module_bytes(part) for part in parts)
+            subblocks.append(SubBlock(index, size, self._bind(modules, residual), parts))
+        self.subblocks = tuple(subblocks)
+        self.total_bytes = module_bytes(self.transformer)
+        self.taps = {"last": len(subblocks)}
+        if self.layer is not None:
+            self.taps["read"] = 2 * (self.layer % self.architecture.layers + 1)
+        self._identity = self._digest()
+
+    def _read_options(self) -> None:
+        """Clip skip and pooling as the CLIP's own encode would set them."""
+        clip, sd_model = self.encoder.clip, self.sd_model
+        tree = clip.patcher.model
+        tree.reset_clip_options()
+        if clip.layer_idx is not None:
+            tree.set_clip_options({"layer": clip.layer_idx})
+        layer, index, self.projected = sd_model.layer, sd_model.layer_idx, sd_model.return_projected_pooled
+        tree.reset_clip_options()
+        if layer not in ("last", "hidden"):
+            raise SkrrError(f"The encoder {self.encoder.slot} hands out layers {layer!r}; Skrr reads one layer only.")
+        self.layer = None if layer == "last" else index
+
+    def _digest(self) -> str:
+        patcher = self.encoder.clip.patcher
+        return digest_json(
+            [
+                digest_tensors(raw_tensors(self.transformer)),
+                patch_digest(patcher.patches, self.encoder.key_prefix),
+                self.layer,
+                self.projected,
+                self.encoder.outputs,
+            ]
+        )
+
+    def _bind(self, modules, residual):
+        return lambda hidden, context: residual(modules, hidden, context[0])
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    def prepare(self) -> None:
+        """Loads the CLIP through ComfyUI's memory management, where the workflow would run it."""
+        mm.load_models_gpu([self.encoder.clip.patcher], memory_required=WORKING_MEMORY + self.working_bytes)
+
+    @property
+    def working_bytes(self) -> int:
+        """What a feeder and one call take beside weights and streams; without a feeder that is in WORKING_MEMORY."""
+        if self.feeder is None:
+            return 0
+        return call_bytes(self.architecture, GPU_CALL_TOKENS, LONG) + 2 * widest_bytes(self)
+
+    def start(self, embeds: torch.Tensor) -> torch.Tensor:
+        """The stream before sub-block 0 from the token embeddings."""
+        return embeds
+
+    def embed(self, batch: TokenBatch):
+        embeds, mask, num_tokens, _ = self.sd_model.process_tokens(batch.tokens.tolist(), self.device)
+        attention_mask = mask if self.sd_model.enable_attention_masks else None
+        hidden = self.start(embeds)
+        return hidden, (self.context(hidden, attention_mask), mask, num_tokens)
+
+    def finish(self, states, context):
+        _, mask, num_tokens = context
+        sequence, pooled = self.read_out(states, num_tokens)
+        if self.sd_model.zero_out_masked:
+            sequence = sequence * mask.unsqueeze(-1).float()
+        found = {"sequence": sequence.float(), "pooled": pooled}
+        return {name: found[name] for name in self.encoder.outputs}

@@ -1,0 +1,122 @@
+"""Which of the given files a level cuts, what of them is not read, and what stands in for what is missing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ....skrr_engine.errors import PlanError, SkrrError
+from ....skrr_engine.files.files import PLAN_KEY, PREFIXES_KEY, match_encoder
+from ....skrr_engine.files.header import Header, read_header
+from ....skrr_engine.files.tensor_names import find_encoders, tensors_of
+from ....skrr_engine.plans.architecture import Architecture
+from ....skrr_engine.plans.plan import Level, Plan
+from ....skrr_engine.plans.plan_json import loads
+
+__all__ = ["EncoderFile", "find_cuts", "open_header", "plan_inside"]
+
+
+@dataclass(frozen=True)
+class EncoderFile:
+    """One file. Where its encoder is cut: the slot, the names that are not read, and what a pruned file lacks and
+    ComfyUI needs to recognise the encoder (name -> shape)."""
+
+    header: Header
+    slot: str | None = None
+    gone: frozenset[str] = frozenset()
+    stand_ins: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether it brings its plan."""
+        return PLAN_KEY in self.header.metadata
+
+
+def open_header(path: Path) -> Header:
+    """The header of a file that can be read in part. Raises SkrrError naming the cure for others."""
+    if path.suffix.lower() not in (".safetensors", ".sft"):
+        loader = "ComfyUI-GGUF's loader" if path.suffix.lower() == ".gguf" else "ComfyUI's own CLIP loader"
+        raise SkrrError(
+            f"{path.name} is no safetensors file, which alone can be read in part. Use {loader}, then Skrr Apply."
+        )
+    return read_header(path)
+
+
+def plan_inside(headers: list[Header], plan: Plan | None) -> tuple[Plan, Level] | None:
+    """The plan of the one pruned file among the files; None where all are dense."""
+    inside = [header for header in headers if PLAN_KEY in header.metadata]
+    if not inside:
+        return None
+    names = " and ".join(header.path.name for header in inside)
+    if len(inside) > 1:
+        raise SkrrError(f"{names} are both pruned; only one of the files may be. Load the other one dense.")
+    if plan is not None:
+        raise SkrrError(f"{names} is pruned already and brings its plan. Disconnect the plan, or load the dense file.")
+    found = loads(inside[0].metadata[PLAN_KEY])
+    if len(found.levels) != 1:
+        raise PlanError(f"{names} holds a plan of {len(found.levels)} levels; a file holds one. Write it again.")
+    return found, found.levels[0]
+
+
+def find_cuts(headers: list[Header], plan: Plan, level: Level) -> list[EncoderFile]:
+    """The files, each with what `level` takes out of it. A pruned file's tensors are all kept: none goes. Raises
+    PlanError when no file fits an encoder of the plan, SkrrError for checkpoints."""
+    files = {header.path: EncoderFile(header) for header in headers}
+    for slot, cut in level.cuts.items():
+        errors, shape = [], plan.encoders[slot].architecture
+        for header in headers:
+            if PLAN_KEY in header.metadata:
+                _check_prefix(header)
+                lacking = {n: s for i in cut.skip for n, s in _sub_block(shape, i).items() if n not in header.tensors}
+                files[header.path] = EncoderFile(header, slot, frozenset(), lacking)
+                break
+            try:
+                encoder = match_encoder(header, plan, slot)
+            except PlanError as error:
+                errors.append(str(error))
+                continue
+            if encoder.prefix:
+                raise SkrrError(
+                    f"{header.path.name} is a checkpoint with the encoder inside. Load it with ComfyUI's own "
+                    "checkpoint loader and put Skrr Apply behind it."
+                )
+            files[header.path] = EncoderFile(header, slot, frozenset(tensors_of(encoder.tensors, shape, cut.skip)))
+            break
+        else:
+            raise PlanError(errors[0])
+    return list(files.values())
+
+
+def _check_prefix(header: Header) -> None:
+    """A file pruned out of a checkpoint keeps the checkpoint's names, which no text-encoder loader knows."""
+    prefixes = header.metadata.get(PREFIXES_KEY, "{}")
+    if any(encoder.prefix for encoder in find_encoders(header.tensors)):
+        raise SkrrError(
+            f"{header.path.name} holds its encoder under other names ({prefixes[:80]}): it was pruned out of a "
+            "checkpoint. Prune the text-encoder file instead."
+        )
+
+
+def _sub_block(shape: Architecture, index: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a sub-block's parameters. ComfyUI tells encoders apart by some of them."""
+    width, wide, inner = shape.width, shape.feed_forward, shape.heads * shape.head_width
+    if shape.family == "clip":
+        layer = f"text_model.encoder.layers.{index // 2}."
+        if index % 2:
+            norm, matrices = "layer_norm2", {"mlp.fc1": (wide, width), "mlp.fc2": (width, wide)}
+        else:
+            names = ("q_proj", "k_proj", "v_proj", "out_proj")
+            norm, matrices = "layer_norm1", {f"self_attn.{name}": (width, width) for name in names}
+        found = {f"{layer}{norm}.weight": (width,), f"{layer}{norm}.bias": (width,)}
+        for name, sides in matrices.items():
+            found |= {f"{layer}{name}.weight": sides, f"{layer}{name}.bias": sides[:1]}
+        return found
+    layer = f"encoder.block.{index // 2}.layer.{index % 2}."
+    found = {f"{layer}layer_norm.weight": (width,)}
+    if index % 2:
+        inputs = ("wi_0", "wi_1") if shape.gated else ("wi",)
+        found |= {f"{layer}DenseReluDense.{name}.weight": (wide, width) for name in inputs}
+        return found | {f"{layer}DenseReluDense.wo.weight": (width, wide)}
+    found |= {f"{layer}SelfAttention.{name}.weight": (inner, width) for name in "qkv"}
+    if shape.position_bias == "every":
+        found[f"{layer}SelfAttention.relative_attention_bias.weight"] = (shape.positions, shape.heads)
+    return found | {f"{layer}SelfAttention.o.weight": (width, inner)}

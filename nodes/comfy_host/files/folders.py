@@ -1,0 +1,129 @@
+"""Where the pack keeps files: plans people name in `models/skrr`, finished searches in ComfyUI's user folder.
+
+Names from workflows are looked up in listings of these folders, never joined to a path.
+"""
+
+import logging
+from pathlib import Path
+
+import folder_paths
+
+from ....skrr_engine.errors import SkrrError
+from ....skrr_engine.files.prompt_files import ENDINGS
+from ....skrr_engine.plans.plan import Plan
+from ....skrr_engine.plans.plan_json import MAX_TEXT, dumps, loads
+from ....skrr_engine.running.checkpoint import write_atomically
+
+__all__ = [
+    "cache_folder",
+    "list_model_files",
+    "list_plans",
+    "list_prompt_files",
+    "load_plan",
+    "model_file",
+    "plain_name",
+    "prompt_file",
+    "save_plan",
+    "trim_cache",
+]
+
+CACHE_BYTES = 64 * 1024 * 1024
+MAX_NAME = 100
+WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL"} | {f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10)}
+
+
+def _plans() -> Path:
+    return Path(folder_paths.models_dir) / "skrr"
+
+
+def list_plans() -> list[str]:
+    """File names of the plans in `models/skrr`, partial ones of cancelled searches included."""
+    return sorted(path.name for path in _plans().glob("*.json"))
+
+
+def load_plan(name: str) -> Plan:
+    """The plan in the file `name` of `models/skrr`."""
+    for path in _plans().glob("*.json"):
+        if path.name == name:
+            if path.stat().st_size > 4 * MAX_TEXT:
+                raise SkrrError(f"{name} has {path.stat().st_size} bytes; no plan is that large. Choose another file.")
+            try:
+                return loads(path.read_text(encoding="utf-8"))
+            except UnicodeDecodeError:
+                raise SkrrError(f"{name} is not UTF-8 text, so it is no plan. Choose another file.") from None
+    raise SkrrError(f"There is no plan {name!r} in models/skrr; there are {', '.join(list_plans()) or 'none'}.")
+
+
+def save_plan(plan: Plan, name: str, overwrite: bool) -> Path:
+    """Writes `plan` as `name`.json into `models/skrr`, atomically. An existing file is kept unless `overwrite`."""
+    path = _plans() / plain_name(name, ".json")
+    if path.exists() and not overwrite:
+        raise SkrrError(f"{path.name} is already in models/skrr. Switch on overwrite, or choose another name.")
+    write_atomically(path, dumps(plan).encode())
+    return path
+
+
+def plain_name(name: str, ending: str) -> str:
+    """`name` with `ending`, if it is a plain file name on every system."""
+    stem = name.strip().removesuffix(ending)
+    device = stem.split(".")[0].strip().upper() in WINDOWS_DEVICES
+    allowed = not device and stem and len(stem) <= MAX_NAME and all(c.isalnum() or c in " -_.()%" for c in stem)
+    if not allowed or stem.startswith(".") or stem.endswith(".") or stem != stem.strip():
+        raise SkrrError(
+            f"{name!r} is no plain file name; use up to {MAX_NAME} letters, digits, spaces and - _ . ( ) %."
+        )
+    return stem + ending
+
+
+def cache_folder() -> Path:
+    """The folder of finished and interrupted searches, created if needed."""
+    folder = Path(folder_paths.get_user_directory()) / "skrr" / "searches"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def trim_cache(limit: int = CACHE_BYTES) -> None:
+    """Deletes the searches longest untouched until the rest takes at most `limit` bytes."""
+    total = 0
+    try:
+        files = [(path.stat(), path) for path in cache_folder().glob("*.json")]
+        for state, path in sorted(files, key=lambda file: file[0].st_mtime, reverse=True):
+            total += state.st_size
+            if total > limit:
+                path.unlink()
+    except OSError as error:
+        # Another ComfyUI may trim the same folder; a search that is done must not fail over it.
+        logging.warning("Skrr could not trim its cache: %s", error)
+
+
+def list_prompt_files() -> list[str]:
+    """The .txt, .jsonl and .csv files of ComfyUI's input folder."""
+    return sorted(path.name for path in _prompt_files())
+
+
+def prompt_file(name: str) -> Path:
+    """The file `name` of that list."""
+    for path in _prompt_files():
+        if path.name == name:
+            return path
+    raise SkrrError(
+        f"There is no {name!r} among the prompt files in ComfyUI's input folder; put the prompts there as a .txt, "
+        ".jsonl or .csv file."
+    )
+
+
+def _prompt_files() -> list[Path]:
+    folder = Path(folder_paths.get_input_directory())
+    return [path for path in folder.glob("*") if path.suffix.lower() in ENDINGS and path.is_file()]
+
+
+def list_model_files(kind: str) -> list[str]:
+    """The safetensors files that ComfyUI lists under models/`kind`."""
+    return [name for name in folder_paths.get_filename_list(kind) if name.endswith((".safetensors", ".sft"))]
+
+
+def model_file(kind: str, name: str) -> Path:
+    """The file `name` of that list."""
+    if name not in list_model_files(kind):
+        raise SkrrError(f"There is no {name!r} in models/{kind}; refresh the page and choose a file again.")
+    return Path(folder_paths.get_full_path_or_raise(kind, name))

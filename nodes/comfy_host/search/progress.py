@@ -1,0 +1,63 @@
+"""Engine events -> ComfyUI's progress bar, its text under the node, and its cancel button."""
+
+import logging
+import time
+
+import comfy.model_management as mm
+from comfy.utils import ProgressBar
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+
+from ....skrr_engine.events import Event, LevelDone, Notice, Phase, Progress, Step, Tick
+
+__all__ = ["NodeProgress"]
+
+# The bar counts thousandths of an evaluation; ComfyUI takes whole numbers.
+GRAIN = 1000
+TEXT_EVERY = 0.5
+
+
+class NodeProgress:
+    """Hand an instance to the engine as its `report`. Raises ComfyUI's interrupt exception within one sub-block
+    call of a cancel (its class differs between releases: never catch it with `except Exception`)."""
+
+    def __init__(self):
+        self.bar = None
+        self.done = self.total = 0.0
+        self.best = self.now = self.notice = self.phase = ""
+        self.spoken = 0.0
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Tick():
+                mm.throw_exception_if_processing_interrupted()
+            case Phase(name=name, evaluations=evaluations):
+                self.phase, self.done, self.total = name, 0.0, max(1, evaluations)
+                self.bar = ProgressBar(round(self.total * GRAIN))
+            case Step(evaluations=evaluations):
+                # The Skip phase's total is an estimate from above; the bar must not overrun.
+                self.done = min(self.done + evaluations, self.total)
+                if self.bar is not None:
+                    self.bar.update_absolute(round(self.done * GRAIN), round(self.total * GRAIN))
+                self._speak(False)
+            case Progress():
+                self.now = event.describe()
+                self._speak(False)
+            case LevelDone(skipped=skipped, sparsity=sparsity, discrepancy=discrepancy, bytes_saved=saved):
+                self.best = f"{skipped} skipped, {100 * sparsity:.2f} % smaller, discrepancy {discrepancy:.4g}"
+                self.best += f", {saved / 1e9:.2f} GB saved" if saved else ""
+                self._speak(True)
+            case Notice(text=text):
+                logging.info("Skrr: %s", text)
+                self.notice = text
+                self._speak(True)
+
+    def _speak(self, always: bool) -> None:
+        """Text under the node, a few times a second at most."""
+        now = time.monotonic()
+        context = get_executing_context()
+        if context is None or not (always or now - self.spoken > TEXT_EVERY):
+            return
+        self.spoken = now
+        text = f"{self.phase}: {self.now or f'{self.done:.0f} of about {self.total:.0f} measurements'}."
+        PromptServer.instance.send_progress_text(f"{text} {self.best} {self.notice}".strip(), context.node_id)

@@ -1,0 +1,105 @@
+"""What any text encoder must offer to be pruned: a stack of residual sub-blocks that can each be run alone."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..plans.architecture import Architecture, kind_of
+
+__all__ = ["Outputs", "SubBlock", "TextStack", "TokenBatch"]
+
+Outputs = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class SubBlock:
+    """One residual sub-block `F_i`, its norm included.
+
+    `residual(hidden, context)` returns `F_i(hidden)`, without the addition, in the dtype of `hidden`
+    (batch, tokens, width); it must leave `hidden` untouched, because the search keeps it as a prefix.
+    `bytes` is what its parameters take in the host's storage format. `modules` are the modules that it is made of, so
+    that its weights can be brought to where they run (see `feeding`).
+    """
+
+    index: int
+    bytes: int
+    residual: Callable[[torch.Tensor, Any], torch.Tensor]
+    modules: tuple[torch.nn.Module, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """"attention" or "feed-forward"."""
+        return kind_of(self.index)
+
+    @property
+    def layer(self) -> int:
+        """The layer it belongs to."""
+        return self.index // 2
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Rows of tokens of one length. A prompt is one row, or several (CLIP cuts long prompts into chunks).
+
+    `tokens` is what the host's `embed` takes, one entry a row; `row_ids` are the rows' places in the calibration
+    set (the order in which terms are summed). `weights[name]` is (rows, positions) float64:
+    the share of each position in its prompt's discrepancy for output `name`, zero where the denoiser does
+    not read it, summing to 1 over a prompt's rows; outputs without positions have (rows, 1).
+    `companions` are constant tensors (rows, …) that the projection needs besides this encoder's outputs.
+    """
+
+    tokens: Any
+    row_ids: tuple[int, ...]
+    length: int
+    weights: dict[str, torch.Tensor]
+    companions: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+class TextStack(ABC):
+    """A text encoder as `h <- h + F_i(h)` for i = 0 … N-1, between an embedding and a read-out.
+
+    `taps` says which states the model family reads: name -> number of sub-blocks that have run by then.
+    `total_bytes` is what all parameters of the encoder take in the host's storage format;
+    `sketch` describes its weights (see `sketch`), empty where the host does not say. `feeder` brings the matrices of a
+    sub-block to where it runs (see `feeding`); None: they are there.
+    """
+
+    architecture: Architecture
+    subblocks: tuple[SubBlock, ...]
+    taps: dict[str, int]
+    total_bytes: int
+    sketch: tuple[float, ...] = ()
+    feeder: Any = None
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """A digest of what the encoder computes (shape, weights, patches): equal across runs for equal content."""
+
+    def prepare(self) -> None:  # noqa: B027 (most hosts have nothing to do)
+        """Called before the first pass of a measurement: the host brings the weights where they run."""
+
+    def run(self, index: int, hidden: torch.Tensor, context: Any) -> torch.Tensor:
+        """`F_index(hidden)`, wherever its weights are."""
+        if self.feeder is None:
+            return self.subblocks[index].residual(hidden, context)
+        with self.feeder.running(index):
+            return self.subblocks[index].residual(hidden, context)
+
+    @property
+    def products(self) -> torch.dtype | None:
+        """The dtype of the operands of matrix products; None: that of the stream."""
+        return None if self.feeder is None else self.feeder.dtype
+
+    @abstractmethod
+    def embed(self, batch: TokenBatch) -> tuple[torch.Tensor, Any]:
+        """The stream before sub-block 0, (rows, tokens, width), and the context that every sub-block takes
+        (position bias, masks), so that any of them can run alone and in any order."""
+
+    @abstractmethod
+    def finish(self, states: dict[str, torch.Tensor], context: Any) -> Outputs:
+        """What the encoder hands out, from the states at its taps: "sequence" (rows, tokens, width) and/or
+        "pooled" (rows, width). Must not alter `states`."""

@@ -1,0 +1,82 @@
+"""Not a test: run by test_killed.py in a process of its own. Searches in forked children that kill themselves with
+SIGKILL at a random moment (an event, or around the rename of a file), then once more to the end, and prints what
+came out.
+
+    python killed_search.py FOLDER MODE TIMES
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+from conftest import make_objective, make_rows, make_t5
+
+from skrr_engine.encoders.t5 import T5Stack
+from skrr_engine.jobs.search import Settings, find_plan
+from skrr_engine.measure.objective import Objective
+from skrr_engine.plans.plan_json import dumps
+
+PROMPTS = 12
+
+
+def search(path, mode, report):
+    like = make_objective(T5Stack(make_t5(layers=4, seed=3)))
+    objective = Objective(like.stack, make_rows(PROMPTS), like.projection, report=report)
+    return dumps(find_plan(objective, Settings("t5xxl", 0.35, beam=2, mode=mode), path))
+
+
+class Moments:
+    """Counts moments, and kills this process at number `last`."""
+
+    def __init__(self, last=None):
+        self.count, self.last = 0, last
+
+    def __call__(self, *_):
+        self.count += 1
+        if self.count == self.last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def around(self, function):
+        def wrapped(*args):
+            self()
+            function(*args)
+            self()
+
+        return wrapped
+
+
+def in_child(path, mode, last):
+    """The signal that ended a search with `last` moments to live."""
+    child = os.fork()
+    if not child:
+        moments = Moments(last)
+        os.replace, os.fsync = moments.around(os.replace), moments.around(os.fsync)
+        search(path, mode, moments)
+        os._exit(0)
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+
+def main(folder, mode, times):
+    sampler = random.Random(5)
+    whole = Moments()
+    os_replace, os_fsync = os.replace, os.fsync
+    os.replace, os.fsync = whole.around(os_replace), whole.around(os_fsync)
+    expected = search(folder / "whole.json", mode, whole)
+    os.replace, os.fsync = os_replace, os_fsync
+    found = []
+    for number in range(times):
+        path = folder / f"{number}.json"
+        moment = sampler.randrange(1, whole.count + 1)
+        ended = in_child(path, mode, moment)
+        again = Moments()
+        same = search(path, mode, again) == expected
+        found.append({"moment": moment, "signal": ended, "same": same, "again": again.count})
+        found[-1]["left"] = len(list(folder.glob(f".{number}.json.*")))
+    print(json.dumps({"whole": whole.count, "killed": found}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
