@@ -24,7 +24,7 @@ class SkrrApply(io.ComfyNode):
             search_aliases=["prune text encoder", "smaller T5", "save memory"],
             inputs=[
                 io.Clip.Input("clip", tooltip="From a CLIP loader, in any format: fp16, bf16, fp8, GGUF."),
-                PLAN.Input("plan", tooltip="From SkrrLoadPlan or SkrrSearch."),
+                PLAN.Input("plan", tooltip="From Skrr Load Plan or Skrr Search."),
                 io.Float.Input(
                     "sparsity",
                     default=0.4,

@@ -24,7 +24,7 @@ class SkrrCalibrate(io.ComfyNode):
             node_id="SkrrCalibrate",
             display_name="Skrr Calibrate",
             category="Skrr",
-            description="Prepares the prompts on which SkrrSearch measures how much a smaller text encoder changes.",
+            description="Prepares the prompts on which Skrr Search measures how much a smaller text encoder changes.",
             search_aliases=["calibration prompts", "prune text encoder"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP that the workflow encodes its prompts with."),
@@ -55,7 +55,7 @@ class SkrrCalibrate(io.ComfyNode):
                     tooltip="The MODEL that will be searched against; checked here to belong to the CLIP.",
                 ),
             ],
-            outputs=[CALIBRATION.Output("calibration", tooltip="For SkrrSearch.")],
+            outputs=[CALIBRATION.Output("calibration", tooltip="For Skrr Search.")],
         )
 
     @classmethod

@@ -73,7 +73,7 @@ class SkrrCLIPLoader(io.ComfyNode):
 
 
 class SkrrProjection(io.ComfyNode):
-    """A denoiser's file -> what SkrrSearch needs of it."""
+    """A denoiser's file -> what Skrr Search needs of it."""
 
     @classmethod
     def define_schema(cls):

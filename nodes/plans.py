@@ -48,7 +48,7 @@ class SkrrLoadPlan(io.ComfyNode):
                 io.Clip.Input("clip", optional=True, tooltip="Needed for auto only."),
             ],
             outputs=[
-                PLAN.Output("plan", tooltip="For SkrrApply, or for SkrrSearch to refine."),
+                PLAN.Output("plan", tooltip="For Skrr Apply, or for Skrr Search to refine."),
                 io.String.Output("notes", tooltip="The plan's levels and what to know about it."),
             ],
         )
@@ -82,7 +82,7 @@ def _auto(clip) -> Plan:
         found = ", ".join(encoder.describe() for encoder in text_encoders(clip).values())
         raise SkrrError(
             f"There is no published plan for this kind of CLIP ({family}: {found}). Published plans are for T5-XXL in "
-            "FLUX.1, SD3 and PixArt; for others search with SkrrCalibrate and SkrrSearch."
+            "FLUX.1, SD3 and PixArt; for others search with Skrr Calibrate and Skrr Search."
         )
     return load_preset(AUTO_PRESETS[family])
 
@@ -96,14 +96,14 @@ class SkrrSavePlan(io.ComfyNode):
             node_id="SkrrSavePlan",
             display_name="Skrr Save Plan",
             category="Skrr",
-            description="Writes a plan into models/skrr, where SkrrLoadPlan lists it, and hands out its text.",
+            description="Writes a plan into models/skrr, where Skrr Load Plan lists it, and hands out its text.",
             is_output_node=True,
             inputs=[
-                PLAN.Input("plan", tooltip="From SkrrSearch or SkrrLoadPlan."),
+                PLAN.Input("plan", tooltip="From Skrr Search or Skrr Load Plan."),
                 io.String.Input("filename", default="my plan", tooltip="File name, without a folder."),
                 io.Boolean.Input("overwrite", default=False, tooltip="Replace a plan of the same name."),
             ],
-            outputs=[io.String.Output("text", tooltip="The plan as JSON, to paste into SkrrLoadPlan elsewhere.")],
+            outputs=[io.String.Output("text", tooltip="The plan as JSON, to paste into Skrr Load Plan elsewhere.")],
         )
 
     @classmethod

@@ -32,7 +32,7 @@ class SkrrSearch(io.ComfyNode):
                     "clip",
                     optional=True,
                     lazy=True,
-                    tooltip="The dense CLIP, before SkrrApply. LoRA on it are searched along.",
+                    tooltip="The dense CLIP, before Skrr Apply. LoRA on it are searched along.",
                 ),
                 io.MultiType.Input(
                     "model",
@@ -42,7 +42,7 @@ class SkrrSearch(io.ComfyNode):
                     tooltip="The MODEL that reads this CLIP (only its text projection is used), or Skrr Projection.",
                 ),
                 CALIBRATION.Input(
-                    "calibration", optional=True, lazy=True, tooltip="From SkrrCalibrate, made with the same CLIP."
+                    "calibration", optional=True, lazy=True, tooltip="From Skrr Calibrate, made with the same CLIP."
                 ),
                 io.Combo.Input(
                     "encoder",
@@ -110,7 +110,7 @@ class SkrrSearch(io.ComfyNode):
                 ),
             ],
             outputs=[
-                PLAN.Output("plan", tooltip="For SkrrApply and SkrrSavePlan."),
+                PLAN.Output("plan", tooltip="For Skrr Apply and Skrr Save Plan."),
                 io.String.Output("report", tooltip="The levels found."),
             ],
         )

@@ -58,7 +58,7 @@ def apply_level(clip, plan: Plan, level: Level) -> Patched:
     if any(patcher.injections.values()):
         raise SkrrError(
             "This CLIP carries a bypass LoRA, which is tied to the dense encoder's modules. "
-            "Put SkrrApply before the node that loads that LoRA."
+            "Put Skrr Apply before the node that loads that LoRA."
         )
     rest(patcher)
     dense_tree = patcher.model
@@ -102,7 +102,7 @@ def _check(clip, plan: Plan, level: Level) -> dict[str, Applied]:
 
 
 def _join(encoder: TextEncoder, cut: Cut) -> Cut:
-    """`cut` after the cut that an earlier SkrrApply made."""
+    """`cut` after the cut that an earlier Skrr Apply made."""
     earlier = encoder.applied
     joined = cut
     if earlier is not None:
@@ -111,7 +111,7 @@ def _join(encoder: TextEncoder, cut: Cut) -> Cut:
     try:
         joined.check(encoder.architecture.sub_blocks)
     except PlanError as error:
-        before = "" if earlier is None else " together with the earlier SkrrApply; apply one plan only"
+        before = "" if earlier is None else " together with the earlier Skrr Apply; apply one plan only"
         raise PlanError(f"The plan does not fit{before}: {error}") from None
     return joined
 

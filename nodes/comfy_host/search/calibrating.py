@@ -52,7 +52,7 @@ def calibration_for(encoder: TextEncoder, tokenized: TokenizedPrompts) -> Calibr
     if tokenized.tokenizer != _name(clip):
         raise SkrrError(
             f"The calibration was made with another kind of CLIP ({tokenized.tokenizer}, here {_name(clip)}). "
-            "Connect the same CLIP to SkrrCalibrate and SkrrSearch."
+            "Connect the same CLIP to Skrr Calibrate and Skrr Search."
         )
     key = encoder.slot.removeprefix("clip_") if encoder.slot not in tokenized.null else encoder.slot
     if key not in tokenized.null:

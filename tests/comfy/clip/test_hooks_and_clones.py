@@ -131,9 +131,9 @@ def encode_pooled(clip):
 def test_a_plan_that_contradicts_an_earlier_one_is_refused(prune, pack):
     """2 runs in place 4 by the first plan: it cannot be skipped by the second."""
     first = prune(pixart_clip(), [4], {4: 2}).clip
-    with pytest.raises(pack("skrr_engine.errors").PlanError, match=r"together with the earlier SkrrApply.*4.*2"):
+    with pytest.raises(pack("skrr_engine.errors").PlanError, match=r"together with the earlier Skrr Apply.*4.*2"):
         prune(first, [2])
-    with pytest.raises(pack("skrr_engine.errors").PlanError, match="together with the earlier SkrrApply"):
+    with pytest.raises(pack("skrr_engine.errors").PlanError, match="together with the earlier Skrr Apply"):
         prune(first, [6], {6: 4})
     assert torch.equal(encode(first), wanted(skip=[4], reuse={4: 2}))
 

@@ -155,7 +155,7 @@ def test_a_bypass_lora_is_refused_before_and_works_after(prune, pack):
     dense = pixart_clip()
     lora = make_lora(dense, ALL)
     bypassed = comfy.sd.load_bypass_lora_for_models(None, dense, lora, 0, 1.0)[1]
-    with pytest.raises(pack("skrr_engine.errors").SkrrError, match=r"bypass LoRA.*Put SkrrApply before"):
+    with pytest.raises(pack("skrr_engine.errors").SkrrError, match=r"bypass LoRA.*Put Skrr Apply before"):
         prune(bypassed, SKIP, REUSE)
     pruned = prune(dense, SKIP, REUSE).clip
     hung = comfy.sd.load_bypass_lora_for_models(None, pruned, lora, 0, 1.0)[1]
