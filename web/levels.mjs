@@ -1,4 +1,4 @@
-// Plan pages (see nodes/comfy_host/pages_plans.py) in figures and words. No DOM here.
+// Plan pages (see nodes/comfy_host/page/pages_plans.py) in figures and words. No DOM here.
 
 import { say } from "./words.mjs"
 

@@ -1,4 +1,4 @@
-"""The inputs of benchmarks/fuzz.py: valid ones, made at random, and damage done to them.
+"""The inputs of benchmarks.fuzz: valid ones, made at random, and damage done to them.
 
 A case is made from its number alone, so that any case of a long run can be made again.
 """

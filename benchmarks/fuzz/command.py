@@ -20,14 +20,13 @@ from benchmarks.fuzz.cases import make_case
 from skrr_engine.errors import SkrrError
 from skrr_engine.files import header
 from skrr_engine.files.files import PLAN_KEY, read_plan
-from skrr_engine.plans import architecture, plan, plan_json
-from skrr_engine.plans import plan_text as compact
+from skrr_engine.plans import architecture, plan, plan_json, plan_text
 
 __all__ = ["MODULES", "Run", "check_case", "raise_lines", "raised_at", "run"]
 
 PACK = Path(__file__).resolve().parents[2]
 # The readers and validators, every `raise` of which is counted.
-MODULES = (architecture, compact, header, plan, plan_json)
+MODULES = (architecture, header, plan, plan_json, plan_text)
 # Their sources as they were imported: somebody may edit them while a long run goes on.
 TREES = {Path(m.__file__).stem: ast.parse(Path(m.__file__).read_text(encoding="utf-8")) for m in MODULES}
 LONGEST_SENTENCE = 600
@@ -85,7 +84,7 @@ def check_case(target: str, content: str | bytes, folder: Path, raised: Counter)
     reader let through, when the case ends in any other way."""
     if target == "header":
         return check_file(content, folder, raised)
-    reader = plan_json.loads if target.startswith("plan") else compact.loads_level
+    reader = plan_json.loads if target.startswith("plan") else plan_text.loads_level
     return check_plan(attempt(lambda: reader(content), raised), raised)
 
 
@@ -112,9 +111,9 @@ def check_plan(found, raised: Counter) -> str:
         return "refused"
     assert plan_json.loads(plan_json.dumps(found)) == found, "does not survive JSON"
     for level in found.levels:
-        text = attempt(lambda level=level: compact.dumps_level(found, level), raised)
+        text = attempt(lambda level=level: plan_text.dumps_level(found, level), raised)
         if text is not None:  # JSON can say more than a line can
-            again = compact.loads_level(text)
+            again = plan_text.loads_level(text)
             assert again.levels[0].cuts == dict(level.cuts), "its level does not survive compact text"
             assert all(again.encoders[slot].architecture == found.encoders[slot].architecture for slot in level.cuts)
     return "valid"

@@ -71,7 +71,7 @@ def watch_files() -> list[str]:
 
         def __getattr__(self, name):
             if name not in ("keys", "metadata", "get_tensor"):
-                raise AttributeError(f"{name} is not watched; teach benchmarks/loading.py to count what it reads.")
+                raise AttributeError(f"{name} is not watched; teach benchmarks/loading to count what it reads.")
             return getattr(self.opened, name)
 
         def get_tensor(self, name):

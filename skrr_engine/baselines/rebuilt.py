@@ -26,7 +26,7 @@ def state_of(stack: TextStack) -> dict[str, torch.Tensor]:
     if not isinstance(stack, T5Stack | ClipStack):
         raise SkrrError(
             f"A {type(stack).__name__} cannot be rebuilt with other weights. Open the encoder with the engine "
-            "(hosts.open_encoder), which knows T5, umT5 and CLIP."
+            "(opening.open_encoder), which knows T5, umT5 and CLIP."
         )
     state = stack.model.state_dict()
     missing = [name for name, tensor in state.items() if tensor.is_meta]

@@ -1,6 +1,6 @@
 """What SkrrCLIPLoader takes in RAM and reads of the file, against the ordinary loader, on a CLIP-L of real shape.
 
-Measured by benchmarks/loading.py, a fresh process for each way of loading: allocators keep what an earlier load
+Measured by benchmarks/loading, a fresh process for each way of loading: allocators keep what an earlier load
 freed, and would hide a second copy. In legacy mode, the one in which dense weights really sit in RAM, and under
 dynamic VRAM, where comfy-aimdo maps the file (it does so on a CPU too; only the card is make-believe).
 

@@ -114,7 +114,7 @@ def test_a_rebuilt_encoder_shares_everything_and_changes_nothing(tiny):
 
 
 def test_rebuilding_copies_no_weight_on_the_way_and_keeps_the_stated_sizes(tiny, monkeypatch):
-    """A T5-XXL would not fit a second time; and sizes are the file's (hosts.open_encoder), not float32's."""
+    """A T5-XXL would not fit a second time; and sizes are the file's (opening.open_encoder), not float32's."""
     stack = tiny.stack(layers=2)
     stack.subblocks = tuple(replace(block, bytes=100 + block.index) for block in stack.subblocks)
     stack.total_bytes = 1000

@@ -10,8 +10,7 @@ from benchmarks.fuzz.cases import TARGETS, make_case
 from benchmarks.fuzz.command import MODULES, check_case, raise_lines, raised_at, run
 from skrr_engine.errors import SkrrError
 from skrr_engine.files import header
-from skrr_engine.plans import architecture, plan, plan_json
-from skrr_engine.plans import plan_text as compact
+from skrr_engine.plans import architecture, plan, plan_json, plan_text
 from skrr_engine.plans.architecture import T5_XXL
 
 CASES, SEED = 100_000, 0
@@ -32,7 +31,7 @@ DIRECT = {
     "a cut of another plan's encoder": lambda: plan.make_level(INFO, {"clip_l": plan.make_cut([])}),
     "a plan without levels": lambda: plan.Plan("empty", INFO, ()),
     "a sparsity beyond the plan": lambda: PLAN.level_for(0.9),
-    "more heads than a line has room for": lambda: compact.dumps_level(
+    "more heads than a line has room for": lambda: plan_text.dumps_level(
         plan.Plan("odd", {"t5xxl": plan.EncoderInfo(replace(T5_XXL, heads=70_000))}, (LEVEL,)), LEVEL
     ),
     "a file that is not there": lambda: header.read_header("nowhere/model.safetensors"),
@@ -125,4 +124,4 @@ def test_a_file_written_while_reading_is_a_finding(monkeypatch, tmp_path):
 
 
 def test_the_modules_watched_are_all_readers():
-    assert set(MODULES) == {architecture, compact, header, plan, plan_json}
+    assert set(MODULES) == {architecture, plan_text, header, plan, plan_json}
