@@ -36,11 +36,14 @@ def _wide_wanted(skip, reuse):
     return by_hand(pixart_clip(**WIDE), skip, dict(reuse))
 
 
-class Slot:
-    """A module's place in a vbar: memory while it is resident."""
+class Slot(tuple):
+    """A module's place in a vbar, as aimdo hands it out: (vbar, address, size). It has memory while it is resident."""
 
-    def __init__(self, vbar, size):
-        self.vbar, self.size, self.memory, self.signature = vbar, size, None, None
+    memory = signature = None
+
+    @property
+    def size(self):
+        return self[2]
 
     def __deepcopy__(self, memo):
         raise TypeError("vbar slots are addresses: a copied one would write into another model's memory")
@@ -52,11 +55,12 @@ class VBar:
     room, made, signatures = 0, [], itertools.count(1)
 
     def __init__(self, size, device):
-        self.slots = []
+        self.slots, self.end = [], 0
         VBar.made.append(self)
 
     def alloc(self, size):
-        self.slots.append(Slot(self, size))
+        self.slots.append(Slot((self, self.end, size)))
+        self.end += -(-size // 512) * 512
         return self.slots[-1]
 
     def prioritize(self):

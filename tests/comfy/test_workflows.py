@@ -202,7 +202,7 @@ def test_the_demo_calibrates_on_its_own_world(pack):
     """The pack's prompts for photographs would say nothing about a model that knows coloured shapes."""
     (node,) = (node for node in read("skrr_demo")["nodes"] if node["type"] == "SkrrCalibrate")
     prompts, text, _ = node["widgets_values"]
-    captions = pack("skrr_engine.demo.world.world.scoring").calibration_captions(64)
+    captions = pack("skrr_engine.demo.world.scoring").calibration_captions(64)
     assert prompts == "text" and text.split("\n") == captions
 
 

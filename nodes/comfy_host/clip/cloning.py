@@ -13,16 +13,17 @@ __all__ = ["structural_clone"]
 # What ComfyUI leaves on modules while a model is loaded or has been: load state, VRAM handles, pins and LoRA
 # functions belong to one tree and must not be copied. `*_comfy_model_dtype` and `comfy_cast_weights` stay.
 MODULE_STATE = frozenset(
-    "_v _v_signature _v_weight _v_bias _prefetch _pin _pin_state _pin_registered _pin_balancer_entry pin_failed "
-    "seed_key weight_lowvram_function bias_lowvram_function weight_function bias_function "
+    "_v _v_block _v_block_faulted _v_signature _v_weight _v_bias _prefetch _comfy_graph "
+    "_pin _pin_state _pin_registered _pin_balancer_entry pin_failed seed_key weight_lowvram_function bias_lowvram_function weight_function bias_function "
     "prev_comfy_cast_weights comfy_patched_weights comfy_force_cast_weights _resident_bank".split()
 )
 ROOT_STATE = frozenset(
     "dynamic_vbars dynamic_pins model_loaded_weight_memory lowvram_patch_counter model_lowvram "
     "current_weight_patches_uuid model_offload_buffer_memory current_patcher".split()
 )
-# copy.deepcopy asks its memo first even for these, and they are shared by everything.
-SHARED_SINGLETONS = (type(None), bool, int, float, str, bytes, tuple, type)
+# copy.deepcopy asks its memo first even for these, and they are shared by everything. A tuple is not: a slot of dynamic
+# VRAM is one, and holds a handle that must not be copied.
+SHARED_SINGLETONS = (type(None), bool, int, float, str, bytes, type)
 
 
 def structural_clone(root, copied=lambda parameter: False):
@@ -35,7 +36,7 @@ def structural_clone(root, copied=lambda parameter: False):
             memo[id(parameter)] = rewrap(parameter, share=not copied(parameter))
         for name in _state(root, module):
             value = module.__dict__[name]
-            if not isinstance(value, SHARED_SINGLETONS):
+            if value != () and not isinstance(value, SHARED_SINGLETONS):
                 memo[id(value)] = None
     clone = copy.deepcopy(root, memo)
     for module in clone.modules():

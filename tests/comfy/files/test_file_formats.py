@@ -70,8 +70,8 @@ def test_round_trip(pack, folder, name):
     host, file = "nodes.comfy_host.", write(folder, name)
     dense = load_dense(file)
     plan = plan_for(pack, dense, SKIP, REUSE)
-    cut = pack(host + "patching").apply_level(dense, plan, plan.levels[0])
-    load_kept = pack(host + "loading").load_kept
+    cut = pack(host + "clip.patching").apply_level(dense, plan, plan.levels[0])
+    load_kept = pack(host + "files.loading").load_kept
     loaded = load_kept([file], "pixart", plan, plan.levels[0])
     assert_same(loaded.clip, cut.clip)
     assert loaded.encoder_bytes == cut.encoder_bytes and loaded.clip_bytes == cut.clip_bytes
@@ -80,7 +80,7 @@ def test_round_trip(pack, folder, name):
     assert torch.equal(encode(loaded.clip), output)
 
     # Saved out of either, it opens with nothing else given.
-    save, choose = pack(host + "saving").save_encoder, pack(host + "trees").choose_encoder
+    save, choose = pack(host + "files.saving").save_encoder, pack(host + "clip.trees").choose_encoder
     save(choose(cut.clip), "from cut", bake_lora=False, overwrite=True)
     save(choose(loaded.clip), "from loaded", bake_lora=False, overwrite=True)
     saved, twin = tensors(folder / "from cut.safetensors"), tensors(folder / "from loaded.safetensors")
@@ -113,13 +113,13 @@ def test_lora_is_baked_into_plain_weights_and_refused_in_quantised_ones(pack, fo
     host, file = "nodes.comfy_host.", write(folder, name)
     dense = load_dense(file)
     plan = plan_for(pack, dense, SKIP, REUSE)
-    loaded = pack(host + "loading").load_kept([file], "pixart", plan, plan.levels[0]).clip
+    loaded = pack(host + "files.loading").load_kept([file], "pixart", plan, plan.levels[0]).clip
     styled = with_lora(loaded, make_lora(loaded, (1, 2, 45)))
-    save, choose = pack(host + "saving").save_encoder, pack(host + "trees").choose_encoder
+    save, choose = pack(host + "files.saving").save_encoder, pack(host + "clip.trees").choose_encoder
     assert "LoRA left out" in save(choose(styled), "styled", bake_lora=False, overwrite=True)
     if name in PLAIN:
         assert "LoRA baked in" in save(choose(styled), "styled", bake_lora=True, overwrite=True)
-        baked = pack(host + "loading").load_kept([folder / "styled.safetensors"], "pixart").clip
+        baked = pack(host + "files.loading").load_kept([folder / "styled.safetensors"], "pixart").clip
         assert torch.equal(encode(baked), encode(styled))
         assert not torch.equal(encode(baked), encode(loaded))
     else:
@@ -168,10 +168,10 @@ def test_umt5_takes_its_tokenizer_along(pack, folder, name):
     host, file = "nodes.comfy_host.", narrow_files.write_t5(folder / "umt5.safetensors", name, umt5=True)
     dense = load_dense(file, "wan")
     plan = plan_for(pack, dense, SKIP, REUSE, "umt5xxl")
-    cut = pack(host + "patching").apply_level(dense, plan, plan.levels[0]).clip
-    load_kept = pack(host + "loading").load_kept
+    cut = pack(host + "clip.patching").apply_level(dense, plan, plan.levels[0]).clip
+    load_kept = pack(host + "files.loading").load_kept
     loaded = load_kept([file], "wan", plan, plan.levels[0]).clip
-    save, choose = pack(host + "saving").save_encoder, pack(host + "trees").choose_encoder
+    save, choose = pack(host + "files.saving").save_encoder, pack(host + "clip.trees").choose_encoder
     save(choose(loaded), "small umt5", bake_lora=False, overwrite=True)
     reopened = load_kept([folder / "small umt5.safetensors"], "wan").clip
     pack("skrr_engine.files.files").write_pruned(file, folder / "streamed.safetensors", plan, overwrite=True)
@@ -211,10 +211,10 @@ def test_gguf_is_refused_with_the_cure(pack, tmp_path):
     errors, host = pack("skrr_engine.errors").SkrrError, "nodes.comfy_host."
     preset = pack("skrr_engine.plans.presets").load_preset("sd3")
     with pytest.raises(errors, match="Use ComfyUI-GGUF's loader, then Skrr Apply"):
-        pack(host + "loading").load_kept([tmp_path / "t5.gguf"], "pixart", preset, preset.levels[0])
+        pack(host + "files.loading").load_kept([tmp_path / "t5.gguf"], "pixart", preset, preset.levels[0])
     cut = prune(pack, make_clip(GGUF, tmp_path)[0]).clip
     with pytest.raises(errors, match="load the GGUF file and put Skrr Apply behind it"):
-        pack(host + "saving").save_encoder(pack(host + "trees").choose_encoder(cut), "never", False, False)
+        pack(host + "files.saving").save_encoder(pack(host + "clip.trees").choose_encoder(cut), "never", False, False)
 
 
 def test_gguf_through_its_own_loader_and_skrr_apply(pack, folder, monkeypatch):

@@ -69,13 +69,13 @@ def test_the_same_as_loading_whole_and_cutting(pack, tmp_path, monkeypatch, kind
     paths = write(tmp_path, kind)
     dense = load_all(paths, kind)
     plan = plan_for(pack, dense, SKIP, REUSE, slot)
-    cut = pack(host + "patching").apply_level(dense, plan, plan.levels[0])
-    load_kept = pack(host + "loading").load_kept
+    cut = pack(host + "clip.patching").apply_level(dense, plan, plan.levels[0])
+    load_kept = pack(host + "files.loading").load_kept
     loaded = load_kept(paths, kind, plan, plan.levels[0])
     assert_same(loaded.clip, cut.clip)
     assert loaded.clip_bytes == cut.clip_bytes and loaded.encoder_bytes == cut.encoder_bytes
-    encoder = pack(host + "trees").choose_encoder(loaded.clip, slot)
-    pack(host + "saving").save_encoder(encoder, "small", bake_lora=False, overwrite=False)
+    encoder = pack(host + "clip.trees").choose_encoder(loaded.clip, slot)
+    pack(host + "files.saving").save_encoder(encoder, "small", bake_lora=False, overwrite=False)
     reopened = load_kept([tmp_path / "small.safetensors", *paths[1:]], kind).clip
     assert_same(reopened, cut.clip)
     if t5 is T5:

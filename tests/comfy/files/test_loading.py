@@ -108,24 +108,24 @@ def test_a_saved_encoder_opens_with_nothing_else_given(pack, here):
     host, path = "nodes.comfy_host.", here / "text_encoders" / model_files.CLIP_L
     dense = dense_clip(path, "sd3")
     plan = plan_of(pack, dense, "clip_l")
-    cut = pack(host + "patching").apply_level(dense, plan, plan.levels[0])
-    saving, errors = pack(host + "saving"), pack("skrr_engine.errors").SkrrError
-    encoder = pack(host + "trees").choose_encoder(cut.clip)
+    cut = pack(host + "clip.patching").apply_level(dense, plan, plan.levels[0])
+    saving, errors = pack(host + "files.saving"), pack("skrr_engine.errors").SkrrError
+    encoder = pack(host + "clip.trees").choose_encoder(cut.clip)
     sentence = saving.save_encoder(encoder, "small", bake_lora=False, overwrite=False)
     assert "LoRA none" in sentence
     small = here / "text_encoders" / "small.safetensors"
     with safe_open(small, "pt") as written, safe_open(path, "pt") as original:
         assert set(written.keys()) < set(original.keys())
         assert all(torch.equal(written.get_tensor(key), original.get_tensor(key)) for key in written.keys())
-    loaded = pack(host + "loading").load_kept([small], "sd3")
+    loaded = pack(host + "files.loading").load_kept([small], "sd3")
     assert_same(loaded.clip, cut.clip)
-    assert pack(host + "trees").choose_encoder(loaded.clip).applied == plan.levels[0].cuts["clip_l"]
+    assert pack(host + "clip.trees").choose_encoder(loaded.clip).applied == plan.levels[0].cuts["clip_l"]
     with pytest.raises(errors, match="exists already"):
         saving.save_encoder(encoder, "small.safetensors", bake_lora=False, overwrite=False)
     with pytest.raises(errors, match="is dense"):
-        saving.save_encoder(pack(host + "trees").choose_encoder(dense), "dense", False, False)
+        saving.save_encoder(pack(host + "clip.trees").choose_encoder(dense), "dense", False, False)
     with pytest.raises(errors, match="brings its plan"):
-        pack(host + "loading").load_kept([small], "sd3", plan, plan.levels[0])
+        pack(host + "files.loading").load_kept([small], "sd3", plan, plan.levels[0])
     rebuild, arguments = loaded.clip.patcher.cached_patcher_init
     assert rebuild(*arguments, disable_dynamic=True).model_size() == cut.clip.patcher.model_size()
     assert not list(here.glob("**/*.part"))
@@ -137,8 +137,8 @@ def test_a_saved_encoder_says_where_its_plan_comes_from(pack, here):
     import dataclasses
 
     host, plans = "nodes.comfy_host.", pack("skrr_engine.plans.plan")
-    apply, choose = pack(host + "patching").apply_level, pack(host + "trees").choose_encoder
-    save, read = pack(host + "saving").save_encoder, pack("skrr_engine.files.files").read_plan
+    apply, choose = pack(host + "clip.patching").apply_level, pack(host + "clip.trees").choose_encoder
+    save, read = pack(host + "files.saving").save_encoder, pack("skrr_engine.files.files").read_plan
     folder = here / "text_encoders"
     dense = dense_clip(folder / model_files.CLIP_L, "sd3")
     plain = plan_of(pack, dense, "clip_l")
@@ -150,8 +150,8 @@ def test_a_saved_encoder_says_where_its_plan_comes_from(pack, here):
     plan = plans.Plan("found by hand", info, (level,), ("A note.",), **records)
     save(choose(apply(dense, plan, level).clip), "whence", False, False)
     assert read(folder / "whence.safetensors") == plan
-    loaded = pack(host + "loading").load_kept([folder / "whence.safetensors"], "sd3")
-    report = pack(host + "reporting").report_of(loaded, None)
+    loaded = pack(host + "files.loading").load_kept([folder / "whence.safetensors"], "sd3")
+    report = pack(host + "report.reporting").report_of(loaded, None)
     assert "'found by hand': inside the file" in report and "Discrepancy 0.5 " in report
     assert "was found for flux" in report and "other weights" not in report and "does not say on which" not in report
     save(choose(loaded.clip), "again", False, False)
@@ -179,14 +179,14 @@ def test_lora_is_baked_in_only_when_asked(pack, here):
     host, path = "nodes.comfy_host.", here / "text_encoders" / model_files.CLIP_L
     dense = dense_clip(path, "sd3")
     plan = plan_of(pack, dense, "clip_l")
-    cut = pack(host + "patching").apply_level(dense, plan, plan.levels[0]).clip
+    cut = pack(host + "clip.patching").apply_level(dense, plan, plan.levels[0]).clip
     patched = cut.clone()
     key = "clip_l.transformer.text_model.encoder.layers.3.mlp.fc1.weight"
     patched.add_patches({key: ("diff", (torch.full((3072, 768), 0.01),))}, 1.0)
-    encoder = pack(host + "trees").choose_encoder(patched)
-    assert "LoRA left out" in pack(host + "saving").save_encoder(encoder, "without", False, False)
-    assert "LoRA baked in" in pack(host + "saving").save_encoder(encoder, "with", True, False)
-    load, folder = pack(host + "loading").load_kept, here / "text_encoders"
+    encoder = pack(host + "clip.trees").choose_encoder(patched)
+    assert "LoRA left out" in pack(host + "files.saving").save_encoder(encoder, "without", False, False)
+    assert "LoRA baked in" in pack(host + "files.saving").save_encoder(encoder, "with", True, False)
+    load, folder = pack(host + "files.loading").load_kept, here / "text_encoders"
     assert_same(load([folder / "without.safetensors"], "sd3").clip, cut)
     baked = load([folder / "with.safetensors"], "sd3").clip
     assert all(torch.equal(a, b) for a, b in zip(encode(baked), encode(patched), strict=True))
@@ -225,7 +225,7 @@ def test_files_that_do_not_make_the_type_are_refused(pack, here):
 
     host, folder = "nodes.comfy_host.", here / "text_encoders"
     path, errors = folder / model_files.CLIP_L, pack("skrr_engine.errors").SkrrError
-    loading = pack(host + "loading")
+    loading = pack(host + "files.loading")
     plan = plan_of(pack, dense_clip(path, "sd3"), "clip_l")
     for kind in ("flux", "pixart", "sdxl"):
         with pytest.raises(errors, match=f"Type {kind} and these 1 files make a CLIP of type sd1"):
@@ -237,10 +237,10 @@ def test_files_that_do_not_make_the_type_are_refused(pack, here):
     save_file(state, other)
     with pytest.raises(errors, match="these 2 files make a CLIP of type"):
         loading.load_kept([path, other], "sd3", plan, plan.levels[0])
-    encoder = pack(host + "trees").choose_encoder(
-        pack(host + "patching").apply_level(dense_clip(path, "sd3"), plan, plan.levels[0]).clip
+    encoder = pack(host + "clip.trees").choose_encoder(
+        pack(host + "clip.patching").apply_level(dense_clip(path, "sd3"), plan, plan.levels[0]).clip
     )
-    pack(host + "saving").save_encoder(encoder, "damaged", False, True)
+    pack(host + "files.saving").save_encoder(encoder, "damaged", False, True)
     damaged = folder / "damaged.safetensors"
     metadata = pack("skrr_engine.files.header").read_header(damaged).metadata
     kept = load_file(damaged)

@@ -110,12 +110,12 @@ def test_a_pruned_file_beside_dense_ones(pack, tmp_path, monkeypatch):
     dense = load_all(paths, "flux")
     plan = plan_for(pack, dense, (0, 5, 3, 46), {0: 2, 5: 7})
     host = "nodes.comfy_host."
-    cut = pack(host + "patching").apply_level(dense, plan, plan.levels[0]).clip
-    pack(host + "saving").save_encoder(pack(host + "trees").choose_encoder(cut), "small", False, False)
-    loaded = pack(host + "loading").load_kept([tmp_path / "small.safetensors", paths[1]], "flux").clip
+    cut = pack(host + "clip.patching").apply_level(dense, plan, plan.levels[0]).clip
+    pack(host + "files.saving").save_encoder(pack(host + "clip.trees").choose_encoder(cut), "small", False, False)
+    loaded = pack(host + "files.loading").load_kept([tmp_path / "small.safetensors", paths[1]], "flux").clip
     assert_same(loaded, cut)
     with pytest.raises(pack("skrr_engine.errors").SkrrError, match=r"fits none of the encoders|make a CLIP of type"):
-        pack(host + "loading").load_kept([tmp_path / "small.safetensors", paths[0]], "flux")
+        pack(host + "files.loading").load_kept([tmp_path / "small.safetensors", paths[0]], "flux")
 
 
 def test_a_file_beside_the_cut_one_that_is_not_whole_is_a_sentence(pack, tmp_path, monkeypatch):

@@ -21,10 +21,14 @@ PROMPTS = ("a red fox", "two blue lanterns above a wooden boat, seen from the sh
 @pytest.fixture(scope="session")
 def host(pack):
     """The pack's modules by their last name."""
+    rooms = {
+        "trees": "clip", "patching": "clip", "memory": "weights", "calibrating": "search", "searching": "search",
+        "projections": "denoiser", "folders": "files",
+    }  # fmt: skip
 
     class Host:
         def __getattr__(self, name):
-            return pack(f"nodes.comfy_host.{name}")
+            return pack(f"nodes.comfy_host.{rooms[name]}.{name}")
 
     return Host()
 
@@ -169,7 +173,7 @@ def test_search_equals_the_reference_and_prunes_what_it_promises(pack, host):
     encoder = host.trees.choose_encoder(clip)
     tokenized = host.calibrating.tokenize(clip, PROMPTS)
     plan, _ = host.searching.run_search(encoder, model, tokenized, settings)
-    reference = pack("skrr_engine.jobs.search.reference")
+    reference = pack("skrr_engine.search.reference")
     objective = objective_of(pack, host, clip, model)
     for level, (order, _) in zip(plan.levels, reference.algorithm_1(objective, 2, len(plan.levels)), strict=True):
         reuse, found = reference.algorithm_2(objective, order)

@@ -85,7 +85,7 @@ def test_padding_does_not_count(tiny):
     assert rungs[-1].order == slow_finercut(stack, calibration, len(rungs), "mse")
 
 
-def test_ties_go_by_index(tiny):
+def test_ties_go_by_index(tiny, one_at_a_time):
     """Sub-blocks that write zeros are all equally good to remove, whatever their size."""
     model = tiny.t5(layers=4)
     for i in (6, 3, 1):
@@ -117,7 +117,7 @@ def _rows(calibration):
     return [rows[n] for n in sorted(rows)]
 
 
-def test_a_clip_can_be_judged_by_both_outputs(tiny):
+def test_a_clip_can_be_judged_by_both_outputs(tiny, one_at_a_time):
     stack, calibration = tiny.clip_stack(layer=2), tiny.rows(pooled=True)
     both = finercut(stack, calibration, 0.5, outputs=("sequence", "pooled"))
     objective = Objective(stack, calibration, no_projection(("sequence", "pooled")), null_weight=0.0)

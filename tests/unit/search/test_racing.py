@@ -63,7 +63,7 @@ def test_exact_with_the_threshold_known_does_less_still(tiny):
 
 
 @pytest.mark.parametrize("choose", [choose_exactly, choose_by_racing])
-def test_of_equal_ones_the_first_listed_goes_first(tiny, choose):
+def test_of_equal_ones_the_first_listed_goes_first(tiny, choose, one_at_a_time):
     """Sub-blocks that do nothing can be skipped in any order; being left out must not depend on chance."""
     model = tiny.t5(seed=5)
     for n in (1, 2, 3):
