@@ -14,7 +14,7 @@ from ..events import Report, silent
 from ..precision import SUM
 from .calibration import Calibration
 from .discrepancy import Discrepancy, cosine_terms, square_norms, squared_terms
-from .execute import Assignment, encode
+from .execute import Assignment, encode, source_of
 from .portions import Portion, null_portions, portions_of
 from .projection import Projection
 from .ranks import Ranks
@@ -105,7 +105,7 @@ class Objective:
         """The discrepancy of one assignment, measured alone: the slow, obvious way, and the oracle of `sweep`."""
         tally = Tally(self)
         for portion in self.portions:
-            self.applications += portion.tokens * sum(source is not None for source in assignment)
+            self.applications += portion.tokens * sum(source_of(entry) is not None for entry in assignment)
             outputs = encode(self.stack, assignment, portion.batch, self.report)
             tally.note(portion, self.terms(portion, outputs))
         return tally.total()
