@@ -108,6 +108,15 @@ class TextStack(ABC):
         """The dtype of the operands of matrix products; None: that of the stream."""
         return None if self.feeder is None else self.feeder.dtype
 
+    def live(self, outputs: Iterable[str]) -> int:
+        """How many sub-blocks `outputs` can depend on: those in front of the last tap that they are read at. The others
+        are dead: whatever becomes of them, nothing changes. `state_of` says where an output is read."""
+        return max(self.taps[self.state_of(output)] for output in outputs)
+
+    def state_of(self, output: str) -> str:
+        """The tap at which `finish` reads `output`: a "sequence" at "read", where there is such a tap."""
+        return "read" if output == "sequence" and "read" in self.taps else "last"
+
     @abstractmethod
     def embed(self, batch: TokenBatch) -> tuple[torch.Tensor, Any]:
         """The stream before sub-block 0, (rows, tokens, width), and the context that every sub-block takes

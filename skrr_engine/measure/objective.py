@@ -75,6 +75,11 @@ class Objective:
         return tuple(range(len(self.stack.subblocks)))
 
     @property
+    def dead(self) -> range:
+        """The sub-blocks behind all that the features read."""
+        return range(self.stack.live(self.projection.reads.values()), len(self.stack.subblocks))
+
+    @property
     def portions(self) -> list[Portion]:
         """All rows in measuring order: the null prompt first (it is short, and the harshest judge)."""
         return self.null + portions_of(self.calibration, range(self.calibration.rows))
