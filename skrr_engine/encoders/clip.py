@@ -7,7 +7,7 @@ from ..errors import SkrrError
 from ..plans.architecture import Architecture
 from ..plans.sketch import sketch_of
 from ..precision import narrow, widen
-from .stack import SubBlock, TextStack, TokenBatch
+from .stack import SubBlock, TextStack, TokenBatch, sizes_of
 
 __all__ = ["ClipStack", "clip_architecture"]
 
@@ -62,12 +62,12 @@ class ClipStack(TextStack):
                 (block.layer_norm2, block.mlp, self._feed_forward),
             ):
                 norms.append(norm.weight)
-                size = sum(p.nbytes for part in (norm, inner) for p in part.parameters())
-                subblocks.append(SubBlock(len(subblocks), size, residual(norm, inner), (norm, inner)))
+                sizes = sizes_of(p for part in (norm, inner) for p in part.parameters())
+                subblocks.append(SubBlock(len(subblocks), *sizes, residual(norm, inner), (norm, inner)))
         self.subblocks = tuple(subblocks)
         self.sketch = sketch_of(norms)
         self.taps = {"last": len(subblocks), "read": len(subblocks) - 2 * (layer - 1)}
-        self.total_bytes = sum(p.nbytes for p in model.parameters())
+        self.total_bytes, self.total_parameters = sizes_of(model.parameters())
 
     @property
     def identity(self) -> str:

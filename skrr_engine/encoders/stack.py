@@ -1,7 +1,7 @@
 """What any text encoder must offer to be pruned: a stack of residual sub-blocks that can each be run alone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 
 from ..plans.architecture import Architecture, kind_of
 
-__all__ = ["Outputs", "SubBlock", "TextStack", "TokenBatch"]
+__all__ = ["Outputs", "SubBlock", "TextStack", "TokenBatch", "sizes_of"]
 
 Outputs = dict[str, torch.Tensor]
 
@@ -20,12 +20,14 @@ class SubBlock:
 
     `residual(hidden, context)` returns `F_i(hidden)`, without the addition, in the dtype of `hidden`
     (batch, tokens, width); it must leave `hidden` untouched, because the search keeps it as a prefix.
-    `bytes` is what its parameters take in the host's storage format. `modules` are the modules that it is made of, so
-    that its weights can be brought to where they run (see `feeding`).
+    `bytes` is what its parameters take in the host's storage format, `parameters` how many they are, counted from its
+    own tensors: what goes with it, no more. `modules` are the modules that it is made of, so that its weights can be
+    brought to where they run (see `feeding`).
     """
 
     index: int
     bytes: int
+    parameters: int
     residual: Callable[[torch.Tensor, Any], torch.Tensor]
     modules: tuple[torch.nn.Module, ...] = ()
 
@@ -58,19 +60,26 @@ class TokenBatch:
     companions: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
+def sizes_of(tensors: Iterable[torch.Tensor]) -> tuple[int, int]:
+    """(bytes, parameters) of plain tensors."""
+    listed = list(tensors)
+    return sum(tensor.nbytes for tensor in listed), sum(tensor.numel() for tensor in listed)
+
+
 class TextStack(ABC):
     """A text encoder as `h <- h + F_i(h)` for i = 0 … N-1, between an embedding and a read-out.
 
     `taps` says which states the model family reads: name -> number of sub-blocks that have run by then.
-    `total_bytes` is what all parameters of the encoder take in the host's storage format;
-    `sketch` describes its weights (see `sketch`), empty where the host does not say. `feeder` brings the matrices of a
-    sub-block to where it runs (see `feeding`); None: they are there.
+    `total_bytes` is what all parameters of the encoder take in the host's storage format, `total_parameters` how many
+    they are, embedding included. `sketch` describes its weights (see `sketch`), empty where the host does not say.
+    `feeder` brings the matrices of a sub-block to where it runs (see `feeding`); None: they are there.
     """
 
     architecture: Architecture
     subblocks: tuple[SubBlock, ...]
     taps: dict[str, int]
     total_bytes: int
+    total_parameters: int
     sketch: tuple[float, ...] = ()
     feeder: Any = None
 
@@ -78,6 +87,11 @@ class TextStack(ABC):
     @abstractmethod
     def identity(self) -> str:
         """A digest of what the encoder computes (shape, weights, patches): equal across runs for equal content."""
+
+    def sparsity(self, indices: Iterable[int]) -> float:
+        """Parameters removed by skipping the sub-blocks `indices` ÷ all parameters of the encoder. The counts are those
+        of the tensors, so that grouped keys and norms of queries need no formula."""
+        return sum(self.subblocks[i].parameters for i in indices) / self.total_parameters
 
     def prepare(self) -> None:  # noqa: B027 (most hosts have nothing to do)
         """Called before the first pass of a measurement: the host brings the weights where they run."""
@@ -93,6 +107,15 @@ class TextStack(ABC):
     def products(self) -> torch.dtype | None:
         """The dtype of the operands of matrix products; None: that of the stream."""
         return None if self.feeder is None else self.feeder.dtype
+
+    def live(self, outputs: Iterable[str]) -> int:
+        """How many sub-blocks `outputs` can depend on: those in front of the last tap that they are read at. The others
+        are dead: whatever becomes of them, nothing changes. `state_of` says where an output is read."""
+        return max(self.taps[self.state_of(output)] for output in outputs)
+
+    def state_of(self, output: str) -> str:
+        """The tap at which `finish` reads `output`: a "sequence" at "read", where there is such a tap."""
+        return "read" if output == "sequence" and "read" in self.taps else "last"
 
     @abstractmethod
     def embed(self, batch: TokenBatch) -> tuple[torch.Tensor, Any]:

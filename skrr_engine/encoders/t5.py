@@ -1,5 +1,7 @@
 """transformers' T5EncoderModel and UMT5EncoderModel as a TextStack."""
 
+from collections.abc import Iterable
+
 import torch
 
 from ..digest import digest_tensors
@@ -7,7 +9,7 @@ from ..errors import SkrrError
 from ..plans.architecture import Architecture
 from ..plans.sketch import sketch_of
 from ..precision import narrow, widen
-from .stack import SubBlock, TextStack, TokenBatch
+from .stack import SubBlock, TextStack, TokenBatch, sizes_of
 
 __all__ = ["T5Stack", "t5_architecture"]
 
@@ -53,17 +55,17 @@ class T5Stack(TextStack):
         layers = [layer for block in self.stack.block for layer in block.layer]
         residuals = (self._attention, self._feed_forward)
         self.subblocks = tuple(
-            SubBlock(i, self._bytes(layer), residuals[i % 2](layer), (layer,))
+            SubBlock(i, *sizes_of(self._own(layer)), residuals[i % 2](layer), (layer,))
             for i, layer in enumerate(layers)
         )
         self.taps = {"last": len(layers)}
         self.sketch = sketch_of(layer.layer_norm.weight for layer in layers)
-        self.total_bytes = sum(p.nbytes for p in model.parameters())
+        self.total_bytes, self.total_parameters = sizes_of(model.parameters())
 
-    def _bytes(self, layer) -> int:
+    def _own(self, layer) -> Iterable[torch.nn.Parameter]:
         """T5's one position table stays when sub-block 0 goes; umT5's tables go with their attentions."""
         own = self.architecture.position_bias == "every"
-        return sum(p.nbytes for name, p in layer.named_parameters() if own or "relative_attention_bias" not in name)
+        return (p for name, p in layer.named_parameters() if own or "relative_attention_bias" not in name)
 
     @property
     def identity(self) -> str:

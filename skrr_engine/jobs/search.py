@@ -163,7 +163,7 @@ class _Search:
         best, run = beams[0], self.run
         run.beams = tuple(Beam(c.order, c.discrepancy.value) for c in beams)
         run.best, run.bytes_saved = best.discrepancy.value, sum(self.stack.subblocks[i].bytes for i in best.order)
-        sparsity = self.stack.architecture.sparsity(best.order)
+        sparsity = self.stack.sparsity(best.order)
         self.objective.report(LevelDone(len(best.order), sparsity, run.best, run.bytes_saved, run.beams))
 
     def _reuse(self) -> None:

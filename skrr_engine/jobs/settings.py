@@ -34,7 +34,7 @@ class Settings:
 
     def check(self, stack: TextStack) -> None:
         """Raises SkrrError for what is no search, and says the most that can be had, before any work is done."""
-        architecture, blocks = stack.architecture, stack.subblocks
+        blocks = stack.subblocks
         if self.beam is not None and self.beam < 1:
             raise SkrrError(f"The beam size is {self.beam}; expected 1 or more (3 as published).")
         if self.mode not in MODES:
@@ -43,7 +43,7 @@ class Settings:
             raise SkrrError(f"The time is {self.minutes} minutes; expected 0 (no limit) or more.")
         if not (math.isfinite(self.sparsity) and self.sparsity >= 0 and self.bytes_saved >= 0):
             raise SkrrError(f"The target is {self.sparsity} and {self.bytes_saved} bytes; expected 0 or more.")
-        most = architecture.sparsity(range(len(blocks)))
+        most = stack.sparsity(range(len(blocks)))
         if self.sparsity > most:
             raise SkrrError(
                 f"A sparsity of {100 * self.sparsity:.2f} % cannot be reached: with every sub-block skipped it is "
@@ -67,14 +67,14 @@ class Settings:
         """Whether skipping these sub-blocks is enough."""
         skipped = tuple(skipped)
         saved = sum(stack.subblocks[i].bytes for i in skipped)
-        return stack.architecture.sparsity(skipped) >= self.sparsity and saved >= self.bytes_saved
+        return stack.sparsity(skipped) >= self.sparsity and saved >= self.bytes_saved
 
     def levels(self, stack: TextStack, skipped: Iterable[int] = ()) -> int:
         """About how many sub-blocks the last level will skip, when `skipped` are chosen."""
         skipped, count = tuple(skipped), len(stack.subblocks)
-        left = self.sparsity - stack.architecture.sparsity(skipped)
+        left = self.sparsity - stack.sparsity(skipped)
         left_bytes = self.bytes_saved - sum(stack.subblocks[i].bytes for i in skipped)
-        a_block = stack.architecture.sparsity(range(count)) / count
+        a_block = stack.sparsity(range(count)) / count
         a_block_bytes = max(1, sum(block.bytes for block in stack.subblocks)) / count
         more = max(0.0, left / a_block, left_bytes / a_block_bytes)
         return min(count, len(skipped) + math.ceil(more - 1e-9))

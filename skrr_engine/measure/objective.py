@@ -14,7 +14,7 @@ from ..events import Report, silent
 from ..precision import SUM
 from .calibration import Calibration
 from .discrepancy import Discrepancy, cosine_terms, square_norms, squared_terms
-from .execute import Assignment, encode
+from .execute import Assignment, encode, source_of
 from .portions import Portion, null_portions, portions_of
 from .projection import Projection
 from .ranks import Ranks
@@ -75,6 +75,11 @@ class Objective:
         return tuple(range(len(self.stack.subblocks)))
 
     @property
+    def dead(self) -> range:
+        """The sub-blocks behind all that the features read."""
+        return range(self.stack.live(self.projection.reads.values()), len(self.stack.subblocks))
+
+    @property
     def portions(self) -> list[Portion]:
         """All rows in measuring order: the null prompt first (it is short, and the harshest judge)."""
         return self.null + portions_of(self.calibration, range(self.calibration.rows))
@@ -105,7 +110,7 @@ class Objective:
         """The discrepancy of one assignment, measured alone: the slow, obvious way, and the oracle of `sweep`."""
         tally = Tally(self)
         for portion in self.portions:
-            self.applications += portion.tokens * sum(source is not None for source in assignment)
+            self.applications += portion.tokens * sum(source_of(entry) is not None for entry in assignment)
             outputs = encode(self.stack, assignment, portion.batch, self.report)
             tally.note(portion, self.terms(portion, outputs))
         return tally.total()

@@ -19,7 +19,7 @@ from ..encoders.stack import Outputs
 from ..errors import SkrrError
 from ..events import Notice, Step
 from .discrepancy import Discrepancy
-from .execute import Assignment, advance
+from .execute import Assignment, Entry, advance, source_of
 from .objective import Objective, Tally, Terms
 from .portions import Portion
 
@@ -99,7 +99,8 @@ def _measured(objective: Objective, trie: "Trie", chunk: Sequence[Portion]) -> l
 
 class Trie:
     """The distinct prefixes of some assignments. `node[t][a]` is the prefix of assignment `a` before place `t`;
-    `steps[t]` lists (source, [(node before, node behind)]) of place `t`, skips first."""
+    `steps[t]` lists (entry, [(node before, node behind)]) of place `t`, skips first, all entries of a source in a row:
+    two corrections of one source are two entries."""
 
     def __init__(self, assignments: Sequence[Assignment], taps: set[int]):
         self.assignments = assignments
@@ -107,14 +108,24 @@ class Trie:
         for place in range(len(assignments[0])):
             branches = [(node, a[place]) for node, a in zip(self.node[-1], assignments, strict=True)]
             child = {branch: n for n, branch in enumerate(dict.fromkeys(branches))}
-            by_source: dict[int | None, list[tuple[int, int]]] = {}
-            for (node, source), n in child.items():
-                by_source.setdefault(source, []).append((node, n))
+            by_entry: dict[Entry, list[tuple[int, int]]] = {}
+            for (node, entry), n in child.items():
+                by_entry.setdefault(entry, []).append((node, n))
             self.node.append([child[branch] for branch in branches])
-            self.steps.append(sorted(by_source.items(), key=lambda item: item[0] is not None))
+            first = {source: n for n, source in enumerate(dict.fromkeys(map(source_of, by_entry)))}
+            self.steps.append(sorted(by_entry.items(), key=lambda item: _turn(item[0], first)))
         # Streams alive at once: those of the widest place, and the states that are read later.
         inner = (len(set(self.node[tap])) for tap in taps if tap < len(self.steps))
         self.widest = max(len(set(nodes)) for nodes in self.node) + sum(inner)
+
+    def entries(self) -> Iterable[Entry]:
+        """What runs in one pass, in order."""
+        return (entry for steps in self.steps for entry, _ in steps)
+
+
+def _turn(entry: Entry, first: dict[int | None, int]) -> tuple:
+    """Sorts the entries of a place: skips, which only pass a stream on, then those that compute, source by source."""
+    return entry is not None, source_of(entry) is not None, first[source_of(entry)]
 
 
 class _Chunk:
@@ -133,7 +144,7 @@ class _Chunk:
             hidden, self.contexts[at, 1] = self.stack.embed(portion.batch)
             self.streams.append({0: hidden})
         if self.stack.feeder is not None:
-            self.stack.feeder.expect(n for steps in self.trie.steps for n, _ in steps if n is not None)
+            self.stack.feeder.expect(n for n in map(source_of, self.trie.entries()) if n is not None)
         for place, steps in enumerate(self.trie.steps):
             self._tap(place)
             self._place(steps)
@@ -151,24 +162,25 @@ class _Chunk:
         there."""
         behind = [{} for _ in self.portions]
         waiting = [Counter(node for _, pairs in steps for node, _ in pairs) for _ in self.portions]
-        for source, pairs in steps:
+        for entry, pairs in steps:
             for at in range(len(self.portions)):
                 for some in self._groups(self.portions[at], pairs):
-                    behind[at].update(self._behind(at, source, some))
+                    behind[at].update(self._behind(at, entry, some))
                     for node, _ in some:
                         waiting[at][node] -= 1
                         if not waiting[at][node]:
                             del self.streams[at][node]
         self.streams = behind
 
-    def _behind(self, at: int, source: int | None, some: list[tuple[int, int]]) -> Iterable[tuple[int, torch.Tensor]]:
+    def _behind(self, at: int, entry: Entry, some: list[tuple[int, int]]) -> Iterable[tuple[int, torch.Tensor]]:
         """(node behind, its stream) for `some` of the streams of portion `at`, stacked."""
         portion, streams = self.portions[at], self.streams[at]
-        if source is None:
+        if entry is None:
             return [(child, streams[node]) for node, child in some]
         stacked = torch.cat([streams[node] for node, _ in some])
-        stacked = advance(self.stack, source, stacked, self._context(at, len(some)), self.objective.report)
-        self.objective.applications += portion.tokens * len(some)
+        stacked = advance(self.stack, entry, stacked, self._context(at, len(some)), self.objective.report)
+        if source_of(entry) is not None:
+            self.objective.applications += portion.tokens * len(some)
         return zip((child for _, child in some), stacked.split(portion.rows), strict=True)
 
     def _groups(self, portion: Portion, items: list) -> Iterable[list]:

@@ -9,6 +9,7 @@ import torch
 from ..digest import digest_json
 from ..events import Beam, Notice, Progress, Step
 from ..measure.discrepancy import Discrepancy
+from ..measure.execute import as_json
 from ..measure.objective import Objective, Terms
 from ..measure.portions import Portion, portions_of
 from ..measure.sweep import sweep
@@ -86,7 +87,7 @@ class Run:
     def shuffled(self, tallies: Sequence[Trial]) -> list[int]:
         """The rows in play in an order of its own for each choice: what comes first decides much, and is not to be the
         same prompts on every level. The same for the same seed and `tallies`."""
-        drawn = digest_json([self.seed, [tally.assignment for tally in tallies]])
+        drawn = digest_json([self.seed, [as_json(tally.assignment) for tally in tallies]])
         generator = torch.Generator().manual_seed(int(drawn[:15], 16))
         return [self.order[n] for n in torch.randperm(len(self.order), generator=generator)]
 
@@ -192,7 +193,7 @@ class Run:
         if not tallies or not portions:
             return
         assignments = [tally.assignment for tally in tallies]
-        key = digest_json(["null" if rows is None else rows, assignments, narrow])[:32]
+        key = digest_json(["null" if rows is None else rows, list(map(as_json, assignments)), narrow])[:32]
         with self.objective.narrowed() if narrow else nullcontext():
             found = self.state.once(key, lambda: self._sweep(assignments, portions))
         start = 0

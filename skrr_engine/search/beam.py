@@ -36,14 +36,16 @@ def next_level(
     """The best `beam` sets (None: all) that are one sub-block larger than those of `beams`, best first.
 
     `beams` empty means the dense encoder. Each set is measured once, however many beams lead to it; the best one is
-    measured whole, the others as far as `choose` needs to tell them apart.
+    measured whole, the others as far as `choose` needs to tell them apart. Sub-blocks that nothing reads go first, and
+    no other is measured as long as there are any: they are free.
     """
     count = len(run.objective.stack.subblocks)
+    dead = run.objective.dead
     orders: dict[frozenset, tuple[int, ...]] = {}
     for parent in [candidate.order for candidate in beams] or [()]:
-        for i in range(count):
-            if i not in parent:
-                orders.setdefault(frozenset((*parent, i)), (*parent, i))
+        left = [i for i in range(count) if i not in parent]
+        for i in [i for i in left if i in dead] or left:
+            orders.setdefault(frozenset((*parent, i)), (*parent, i))
     # Of equal ones `choose` takes the first listed: fewer bytes kept, then the lexicographically first set.
     listed = sorted(orders.values(), key=lambda order: (-_removed(run.objective, order), sorted(order)))
     tallies = {order: Trial(run.objective, assign(count, order)) for order in listed}
@@ -57,11 +59,13 @@ def next_level(
     best[:1] = run.finalists(best[:1])
     run.measure(best[:1], run.order, len(best))
     gaps = {frozenset(order): tally.gap for order, tally in tallies.items()}
+    # Of a set that only dead ones were added to, nothing is known about the others.
+    whole_families = not any(order[-1] in dead for order in listed)
     before = beams[0].discrepancy.value if beams else 0.0
     kept = []
     for n, tally in enumerate(best):
         order, outlook = found[tally.assignment], None
-        if gaps[frozenset(order)] is not None:
+        if gaps[frozenset(order)] is not None and whole_families:
             parent_gap = _gap(parents[order[:-1]], before) if beams else 0.0
             first = run.found(best[0]).value
             outlook = look_ahead(order, count, lambda some: gaps[frozenset(some)], first, before, parent_gap)

@@ -43,13 +43,16 @@ def reuse_for(
     Places are taken in the order given (the order of removal). Decisions as in `reference.algorithm_2`, to which tests
     hold this: of equal ones no re-use goes before the left neighbour, and left before right. `errors`, where they are
     known, are what the set without re-use was measured at (`Tally.errors`); it is not measured again. `parts` is
-    what to expect of pairs, of as many as something is known of (`outlook.later`).
+    what to expect of pairs, of as many as something is known of (`outlook.later`). Where nothing reads the place,
+    nothing is tried.
     """
     count = len(run.objective.stack.subblocks)
     reuse: dict[int, int] = {}
     found: dict[Pair, Guess] = {}
     standing = Standing(run, assign(count, order), errors)
     for place in order:
+        if place in run.objective.dead:
+            continue
         trials = {
             (place, source): Trial(run.objective, assign(count, order, {**reuse, place: source}))
             for source in neighbours(place, set(order), count)

@@ -45,13 +45,13 @@ def make_t5(layers=4, seed=0, dtype=torch.float64, umt5=False, **changes):
     return randomize(model.to(dtype), seed)
 
 
-def make_clip(layers=3, seed=0, dtype=torch.float64):
+def make_clip(layers=3, seed=0, dtype=torch.float64, **changes):
     """A CLIPTextModelWithProjection, 16 wide, 12 positions."""
-    config = CLIPTextConfig(
+    sizes = dict(
         num_hidden_layers=layers, hidden_size=16, intermediate_size=24, num_attention_heads=2, vocab_size=40,
         max_position_embeddings=12, projection_dim=16, bos_token_id=38, eos_token_id=39, pad_token_id=39,
     )
-    return randomize(CLIPTextModelWithProjection(config).to(dtype), seed)
+    return randomize(CLIPTextModelWithProjection(CLIPTextConfig(**{**sizes, **changes})).to(dtype), seed)
 
 
 def make_rows(count=3, seed=0, pooled=False, lengths=(5, 7)):

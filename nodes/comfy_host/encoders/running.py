@@ -14,7 +14,7 @@ from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.measure.budget import call_bytes, widest_bytes
 from ....skrr_engine.measure.objective import GPU_CALL_TOKENS
 from ..weights.memory import module_bytes
-from ..weights.weights import patch_digest, raw_tensors
+from ..weights.weights import count_parameters, patch_digest, raw_tensors
 
 __all__ = ["EncoderStack"]
 
@@ -43,10 +43,10 @@ class EncoderStack(TextStack):
         subblocks = []
         for index, (modules, residual) in enumerate(self.blocks()):
             parts = tuple(encoder.adapter.parts(self.transformer, index))
-            size = sum(module_bytes(part) for part in parts)
-            subblocks.append(SubBlock(index, size, self._bind(modules, residual), parts))
+            sizes = (sum(map(count, parts)) for count in (module_bytes, count_parameters))
+            subblocks.append(SubBlock(index, *sizes, self._bind(modules, residual), parts))
         self.subblocks = tuple(subblocks)
-        self.total_bytes = module_bytes(self.transformer)
+        self.total_bytes, self.total_parameters = module_bytes(self.transformer), count_parameters(self.transformer)
         self.taps = {"last": len(subblocks)}
         if self.layer is not None:
             self.taps["read"] = 2 * (self.layer % self.architecture.layers + 1)

@@ -1,12 +1,13 @@
 """Weights in ComfyUI's storage formats: plain tensors, QuantizedTensor (fp8 and others), GGUF's GGMLTensor."""
 
 import copy
+import math
 
 import torch
 
 from ....skrr_engine.digest import digest_json, digest_tensors
 
-__all__ = ["is_ggml", "is_quantized", "patch_digest", "raw_tensors", "rewrap"]
+__all__ = ["count_parameters", "is_ggml", "is_quantized", "patch_digest", "raw_tensors", "rewrap"]
 
 
 def is_ggml(tensor) -> bool:
@@ -17,6 +18,13 @@ def is_ggml(tensor) -> bool:
 def is_quantized(tensor) -> bool:
     """Whether `tensor` is a QuantizedTensor of comfy-kitchen: a wrapper over integer or fp8 data and scales."""
     return hasattr(tensor, "_qdata")
+
+
+def count_parameters(module) -> int:
+    """How many parameters a module has, in any storage format: by the shapes of its weights and biases, which are those
+    of the encoder also where the data is packed. The scales that a format keeps beside them are none."""
+    named = module.named_parameters()
+    return sum(math.prod(p.shape) for name, p in named if name.rpartition(".")[2] in ("weight", "bias"))
 
 
 def rewrap(parameter, share: bool):

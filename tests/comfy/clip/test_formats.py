@@ -147,6 +147,29 @@ def test_the_walk_through_trees_of_several_encoders(pack):
     assert torch.equal(walk(pack, sd3)["sequence"], cond[:, 77:])
 
 
+def test_parameters_are_counted_alike_in_every_format(pack, make):
+    """By the tensors, whose scales and packing do not count; and as the formulas of plans have it."""
+    counted(pack, make(), "t5xxl")
+
+
+@pytest.mark.parametrize("clip", [flux_clip, sd1_clip])
+def test_parameters_of_a_clip(pack, clip):
+    counted(pack, clip(), "clip_l")
+
+
+def test_parameters_of_umt5(pack):
+    counted(pack, pixart_clip(t5xxl_model_config={"model_type": "umt5"}), "t5xxl")
+
+
+def counted(pack, clip, slot):
+    encoder = pack("nodes.comfy_host.clip.trees").choose_encoder(clip, slot)
+    pack("nodes.comfy_host.weights.memory").rest(clip.patcher)
+    stack, shape = encoder.adapter.stack(encoder), encoder.architecture
+    assert all(block.parameters == shape.parameters_of([block.index]) for block in stack.subblocks)
+    assert stack.total_parameters == shape.total_parameters
+    assert stack.sparsity(range(3)) == shape.sparsity(range(3))
+
+
 # --- identity ----------------------------------------------------------------------------------------------
 
 

@@ -4,9 +4,12 @@ import copy
 
 import pytest
 import torch
+from transformers import CLIPTextModel
 
 from skrr_engine.encoders.clip import ClipStack
 from skrr_engine.encoders.t5 import T5Stack
+from skrr_engine.errors import SkrrError
+from skrr_engine.jobs.settings import Settings
 from skrr_engine.measure.execute import assign, encode
 
 
@@ -71,19 +74,51 @@ def test_a_residual_leaves_the_stream_alone(tiny, make):
         assert torch.equal(hidden, before)
 
 
-@pytest.mark.parametrize("make", ["t5", "clip"])
-def test_parameter_counts_follow_from_the_architecture(tiny, make):
-    model = getattr(tiny, make)(dtype=torch.float32)
-    stack = T5Stack(model) if make == "t5" else ClipStack(model)
-    shape = stack.architecture
-    assert shape.total_parameters == sum(p.numel() for p in model.parameters())
-    assert stack.total_bytes == 4 * shape.total_parameters
+VARIANTS = {
+    "T5 gated": lambda tiny: T5Stack(tiny.t5()),
+    "T5 not gated": lambda tiny: T5Stack(tiny.t5(feed_forward_proj="relu")),
+    "T5 with heads wider than the stream": lambda tiny: T5Stack(tiny.t5(d_kv=24, num_heads=3)),
+    "T5 of one layer, few buckets": lambda tiny: T5Stack(tiny.t5(layers=1, relative_attention_num_buckets=8)),
+    "umT5": lambda tiny: T5Stack(tiny.t5(umt5=True)),
+    "umT5 not gated": lambda tiny: T5Stack(tiny.t5(umt5=True, feed_forward_proj="gelu_new", d_kv=6)),
+    "umT5 of one layer": lambda tiny: T5Stack(tiny.t5(layers=1, umt5=True)),
+    "CLIP": lambda tiny: ClipStack(tiny.clip()),
+    "CLIP with a projection of another width": lambda tiny: ClipStack(tiny.clip(projection_dim=10)),
+    "CLIP without projection": lambda tiny: ClipStack(CLIPTextModel(tiny.clip().config).double().eval()),
+    "CLIP read at an inner layer": lambda tiny: ClipStack(tiny.clip(), layer=2),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_formulas_count_what_the_tensors_hold(tiny, variant):
+    """Plans are made where there are no tensors; a search counts those."""
+    stack = VARIANTS[variant](tiny)
+    shape, count = stack.architecture, len(stack.subblocks)
+    assert stack.total_parameters == shape.total_parameters == sum(p.numel() for p in stack.model.parameters())
+    assert stack.total_bytes == 8 * shape.total_parameters
     for block in stack.subblocks:
-        assert block.bytes == 4 * shape.parameters_of([block.index])
+        assert block.parameters == shape.parameters_of([block.index])
+        assert block.bytes == 8 * block.parameters
+    for some in ((), (0,), (1,), range(count), range(0, count, 2)):
+        assert stack.sparsity(some) == shape.sparsity(some)
 
 
-def test_umt5_counts_its_table_in_every_attention(tiny):
-    model = tiny.t5(umt5=True, dtype=torch.float32)
+def test_counts_are_those_of_the_tensors_where_no_formula_tells_them(tiny):
+    """Keys that several heads share, and a norm of the queries; a search's target goes by them."""
+    model = tiny.t5()
+    for block in model.encoder.block:
+        attention = block.layer[0].SelfAttention
+        attention.k = torch.nn.Linear(16, 4, bias=False, dtype=torch.float64)
+        attention.v = torch.nn.Linear(16, 4, bias=False, dtype=torch.float64)
+        attention.q_norm = torch.nn.LayerNorm(4, bias=False, dtype=torch.float64)
     stack = T5Stack(model)
-    assert stack.architecture.total_parameters == sum(p.numel() for p in model.parameters())
-    assert all(b.bytes == 4 * stack.architecture.parameters_of([b.index]) for b in stack.subblocks)
+    attention = 2 * 16 * 8 + 2 * 16 * 4 + 4 + 16
+    assert [block.parameters for block in stack.subblocks[::2]] == 4 * [attention]
+    assert stack.total_parameters == sum(p.numel() for p in model.parameters())
+    every = range(0, 8, 2)
+    sparsity = stack.sparsity(every)
+    assert sparsity == 4 * attention / stack.total_parameters < stack.architecture.sparsity(every)
+    assert Settings("t5xxl", sparsity).reached(stack, every)
+    assert not Settings("t5xxl", stack.architecture.sparsity(every)).reached(stack, every)
+    with pytest.raises(SkrrError, match=f"it is {100 * stack.sparsity(range(8)):.2f} %"):
+        Settings("t5xxl", stack.architecture.sparsity(range(8))).check(stack)
