@@ -136,6 +136,8 @@ function grow(node, panel) {
 
 api.addEventListener("skrr.run", ({ detail }) => keepers.forEach((keeper) => keeper.heardRun(detail)))
 api.addEventListener("skrr.node", ({ detail }) => keepers.forEach((keeper) => keeper.heardNode(detail)))
+api.addEventListener("execution_error", ({ detail }) => keepers.forEach((keeper) => keeper.heardError(detail)))
+api.addEventListener("execution_success", () => keepers.forEach((keeper) => keeper.heardSuccess()))
 api.addEventListener("reconnected", () => keepers.forEach((keeper) => keeper.refresh()))
 setInterval(() => {
   if (!document.hidden) keepers.forEach((keeper) => keeper.look())
