@@ -24,6 +24,7 @@ export class Keeper {
     this.state = {} // the server's memory of this node: exact bytes and warnings of its last run
     this.answer = null // {plan} or {error}
     this.run = null
+    this.failure = null // {workflow, text} of the last run, if it failed at this node
     this.number = 0
     this.last = Promise.resolve() // what was heard of searches is taken in one by one, in order
   }
@@ -125,25 +126,49 @@ export class Keeper {
     if (detail.workflow === workflow && (detail.node === place || detail.node === owner)) this.refresh(false)
   }
 
+  /** A run of this page failed at a node. The event has the node's id and class, but not the workflow. */
+  heardError(detail) {
+    const here = this.face.places().includes(String(detail.node_id)) && detail.node_type === this.face.type
+    if (!here) return
+    this.failure = { workflow: this.host.workflowId(), text: String(detail.exception_message).trim() }
+    this.draw()
+  }
+
+  /** A run of this page ended well: what failed before is mended. */
+  heardSuccess() {
+    if (this.failure?.workflow !== this.host.workflowId()) return
+    this.failure = null
+    this.draw()
+  }
+
+  /** The sentence of the failed run; "" where there is none, or where the search's own lines say it. */
+  failed(run) {
+    const { workflow, text } = this.failure ?? {}
+    const said = run?.state === "failed" && run.sentence && text?.startsWith(run.sentence)
+    return text && workflow === this.seen.workflow && !said ? text : ""
+  }
+
   draw() {
     const source = planSource(this.face)
     const answer = this.answer
     const pinned = Boolean(pinWidget(this.face)?.value?.trim?.())
     const searching = this.run?.state === "running"
     const run = searching || !pinned ? this.run : null
-    const plan = searching ? soFar(this.run) : (answer?.plan ?? null)
+    const failed = searching ? "" : this.failed(run)
+    const known = answer?.plan ?? null
+    const plan = searching ? soFar(this.run) : failed ? null : known
     const exact = { ...(answer?.exact ?? {}), ...(this.state.exact ?? {}) }
     const long = this.face.type !== "SkrrApply"
     this.panel.show({
       plan,
       run,
-      error: searching ? "" : (answer?.error ?? ""),
-      note: this.note(plan, run, source),
+      error: searching ? "" : failed || (answer?.error ?? ""),
+      note: failed ? "" : this.note(plan, run, source),
       exact: searching ? { [run.slot.slot]: run.exact } : exact,
       warnings: plan && this.state.plan?.name === plan.name ? (this.state.warnings ?? []) : [],
       sparsity: searching ? null : sparsityOf(this.face),
       shows: { facts: !searching, chart: long && !run, notes: long && !searching },
-      buttons: searching ? [] : this.buttons(plan, pinned),
+      buttons: searching ? [] : this.buttons(known, pinned),
     })
   }
 

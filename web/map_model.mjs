@@ -54,7 +54,8 @@ export function layerMap(plan, slot, level, exact, width) {
     const state = sources.has(index) ? "re-used" : skipped.has(index) ? "skipped" : "kept"
     const rise = gone.get(index)?.rise ?? null
     const shade = state === "kept" ? weight(index) / heaviest : rise === null || !steepest ? null : rise / steepest
-    const text = describe(slot, index, state, sources.get(index), bytesOf(slot, index, exact), gone.get(index))
+    const size = bytesOf(slot, index, exact)
+    const text = describe(slot, index, state, sources.get(index), size, gone.get(index), scattered(plan, slot.slot, index))
     map.cells.push({ index, ...box(index), state, shade, text })
   }
   for (const [place, source] of cut.reuse) map.arcs.push({ place, source, path: arc(box(place), box(source), place) })
@@ -82,14 +83,24 @@ function arc(place, source, index) {
   return `M ${a} ${edge(source)} C ${a} ${bend(source)} ${b} ${bend(place)} ${b} ${edge(place)}`
 }
 
+/** The levels that skip a sub-block, where a larger one keeps it again; null where each larger one skips it too. */
+function scattered(plan, slot, index) {
+  const skips = plan.levels.map((level) => level.cuts[slot]?.skip.includes(index) ?? false)
+  return skips.slice(skips.indexOf(true)).every(Boolean) ? null : plan.levels.filter((_, number) => skips[number])
+}
+
 /** What hovering or focusing a sub-block says. */
-function describe(slot, index, state, source, size, gone) {
+function describe(slot, index, state, source, size, gone, apart) {
   const about = { index, source, kind: say(kindOf(index)), layer: Math.floor(index / 2), size: bytesText(size) }
   const parts = [say("Sub-block {index}, {kind} of layer {layer}: ", about)]
   if (state === "re-used") parts.push(say("its own weights are gone, {source} runs here again. ", about))
   else parts.push(say(state === "kept" ? "kept. " : "skipped. "))
   parts.push(say("{size}. ", about))
   if (!gone) return [...parts, say("Kept in every level.")].join("")
+  if (apart) {
+    const levels = apart.map((level) => percent(level.sparsity)).join(", ")
+    return [...parts, say("Removed at these levels only: {levels}.", { levels })].join("")
+  }
   const from = { share: percent(gone.level.sparsity) }
   if (gone.rise === null) {
     parts.push(say("Removed from the level of {share} on; discrepancy not measured.", from))

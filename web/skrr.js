@@ -52,7 +52,7 @@ class Face {
     const widget = this.node.widgets?.find((each) => each.name === name)
     if (!widget) return null
     const input = this.node.inputs?.find((each) => each.name === name || each.widget?.name === name)
-    if (!input || input.link === null || input.link === undefined) return widget
+    if (!input || !this.node.isInputConnected(this.node.inputs.indexOf(input))) return widget
     const origin = this.origin(name)
     return origin?.widgets?.length && PLAIN_VALUES.includes(origin.type) ? { value: origin.widgets[0].value } : null
   }
@@ -136,6 +136,8 @@ function grow(node, panel) {
 
 api.addEventListener("skrr.run", ({ detail }) => keepers.forEach((keeper) => keeper.heardRun(detail)))
 api.addEventListener("skrr.node", ({ detail }) => keepers.forEach((keeper) => keeper.heardNode(detail)))
+api.addEventListener("execution_error", ({ detail }) => keepers.forEach((keeper) => keeper.heardError(detail)))
+api.addEventListener("execution_success", () => keepers.forEach((keeper) => keeper.heardSuccess()))
 api.addEventListener("reconnected", () => keepers.forEach((keeper) => keeper.refresh()))
 setInterval(() => {
   if (!document.hidden) keepers.forEach((keeper) => keeper.look())

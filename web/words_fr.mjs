@@ -49,6 +49,7 @@ export const FR = {
   "skipped. ": "sauté. ",
   "{size}. ": "{size}. ",
   "Kept in every level.": "Gardé à tous les niveaux.",
+  "Removed at these levels only: {levels}.": "Retiré à ces niveaux seulement : {levels}.",
   "Removed from the level of {share} on; discrepancy not measured.":
     "Retiré à partir du niveau de {share} ; écart non mesuré.",
   "Removed from the level of {share} on; discrepancy {value} there, {rise} more than before.":

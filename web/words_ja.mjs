@@ -45,6 +45,7 @@ export const JA = {
   "skipped. ": "スキップ。",
   "{size}. ": "{size}。",
   "Kept in every level.": "すべての段階で保持されます。",
+  "Removed at these levels only: {levels}.": "次の段階でのみ削除：{levels}。",
   "Removed from the level of {share} on; discrepancy not measured.": "{share} の段階から削除。差異は未測定。",
   "Removed from the level of {share} on; discrepancy {value} there, {rise} more than before.":
     "{share} の段階から削除。そこでの差異は {value}、直前より {rise} 増加。",

@@ -45,6 +45,7 @@ export const ZH = {
   "skipped. ": "跳过。",
   "{size}. ": "{size}。",
   "Kept in every level.": "在所有级别中都保留。",
+  "Removed at these levels only: {levels}.": "仅在这些级别移除：{levels}。",
   "Removed from the level of {share} on; discrepancy not measured.": "从 {share} 的级别起移除；差异未测量。",
   "Removed from the level of {share} on; discrepancy {value} there, {rise} more than before.":
     "从 {share} 的级别起移除；该处差异 {value}，比之前增加 {rise}。",

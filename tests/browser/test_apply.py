@@ -102,6 +102,17 @@ def move_the_slider(tab, renderer):
     )
 
 
+def test_a_sparsity_from_a_primitive_is_read_without_a_warning(tabs, workflow):
+    graph = workflow(f"linked {uuid.uuid4()}")
+    loaded = graph.node("SkrrLoadPlan", (0, 0), 420, source="flux1-dev")
+    number = graph.node("PrimitiveFloat", (0, 300), 420, value=0.3)
+    graph.node("SkrrApply", (480, 0), 420, plan=loaded[0], sparsity=number[0])
+    tab = tabs()
+    tab.drop(graph.json())
+    tab.look_at("SkrrApply")
+    holds(tab, "SkrrApply", FLUX, FLUX.level_for(0.3))
+
+
 def test_the_page_takes_the_level_that_the_engine_takes(tabs, workflow):
     """The one rule that exists twice: the page's choice against `Plan.level_for`, over the whole slider."""
     tab = tabs()

@@ -74,6 +74,15 @@ test("a cell says its bytes and what it costs", () => {
   assert.equal(map.cells[1].text, "Sub-block 1, feed-forward of layer 0: kept. 2.0 MB. Kept in every level.")
 })
 
+test("where levels are not nested, a cell says which of them remove it", () => {
+  const three = plan()
+  three.levels[1].cuts.t5xxl.skip = [2]
+  const texts = layerMap(three, slot(), three.levels[2], null, 400).cells.map((cell) => cell.text)
+  assert.match(texts[5], /Removed at these levels only: 10\.00 %, 20\.00 %\.$/)
+  assert.match(texts[2], /Removed from the level of 15\.00 % on; /)
+  assert.match(texts[1], /Kept in every level\.$/)
+})
+
 test("keys go along the row, between the rows and to its ends", () => {
   const path = [["ArrowRight", 0, 2], ["ArrowRight", 4, 4], ["ArrowLeft", 1, 1], ["ArrowLeft", 5, 3], ["ArrowDown", 2, 3],
     ["ArrowDown", 3, 3], ["ArrowUp", 3, 2], ["ArrowUp", 2, 2], ["Home", 5, 1], ["End", 0, 4], ["End", 1, 5]]

@@ -45,7 +45,7 @@ class NodeProgress:
                 self._speak(False)
             case LevelDone(skipped=skipped, sparsity=sparsity, discrepancy=discrepancy, bytes_saved=saved):
                 self.best = f"{skipped} skipped, {100 * sparsity:.2f} % smaller, discrepancy {discrepancy:.4g}"
-                self.best += f", {saved / 1e9:.2f} GB saved" if saved else ""
+                self.best += f", {_size(saved)} saved" if saved else ""
                 self._speak(True)
             case Notice(text=text):
                 logging.info("Skrr: %s", text)
@@ -61,3 +61,10 @@ class NodeProgress:
         self.spoken = now
         text = f"{self.phase}: {self.now or f'{self.done:.0f} of about {self.total:.0f} measurements'}."
         PromptServer.instance.send_progress_text(f"{text} {self.best} {self.notice}".strip(), context.node_id)
+
+
+def _size(count: int) -> str:
+    """Bytes in the largest unit of which there is at least one: "1.84 GB", "251.7 MB", "12.3 kB"."""
+    if count >= 1e9:
+        return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
