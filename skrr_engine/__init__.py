@@ -8,7 +8,7 @@ first:
 2  plans  progress
 3  files  encoders
 4  measure
-5  opening  running
+5  opening  running  corrections
 6  search
 7  jobs
 8  baselines
