@@ -27,13 +27,15 @@ SHARED_SINGLETONS = (type(None), bool, int, float, str, bytes, type)
 
 
 def structural_clone(root, copied=lambda parameter: False):
-    """A new tree like `root`: every module new, every parameter new over the same storage, except those for which
-    `copied(parameter)` is true, which get a storage of their own. Run-time state is left behind. `root` is not
+    """A new tree like `root`: every module new, every parameter and buffer new over the same storage, except those for
+    which `copied(tensor)` is true, which get a storage of their own. Run-time state is left behind. `root` is not
     changed; it must be at rest (`memory.rest`), or what a loaded LoRA wrote would be cloned along."""
     memo = {}
     for module in root.modules():
         for parameter in module.parameters(recurse=False):
             memo[id(parameter)] = rewrap(parameter, share=not copied(parameter))
+        for buffer in module.buffers(recurse=False):  # quantised layers of other packs keep their weights there
+            memo[id(buffer)] = buffer.detach() if not copied(buffer) else buffer.detach().clone()
         for name in _state(root, module):
             value = module.__dict__[name]
             if value != () and not isinstance(value, SHARED_SINGLETONS):

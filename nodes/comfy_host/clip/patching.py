@@ -125,14 +125,14 @@ def _may_share(patcher) -> bool:
 
 
 def _removed_parameters(clip, level: Level) -> set[int]:
-    """ids of the parameters that the level drops: they need no copy."""
+    """ids of the parameters and buffers that the level drops: they need no copy."""
     removed = set()
     for slot, cut in level.cuts.items():
         encoder = choose_encoder(clip, slot)
         for index in cut.skip:
             if encoder.applied is None or index not in encoder.applied.skip:
                 for part in encoder.adapter.parts(encoder.transformer, index):
-                    removed.update(id(parameter) for parameter in part.parameters())
+                    removed.update(id(tensor) for tensor in (*part.parameters(), *part.buffers()))
     return removed
 
 

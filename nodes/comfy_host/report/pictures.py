@@ -31,6 +31,10 @@ def compare_pictures(dense, pruned) -> tuple[PicturePair | None, str]:
         return None, "No pictures were connected."
     if dense is None or pruned is None:
         return None, "Only one picture is connected; to compare pictures connect both."
+    for name, picture in (("dense", dense), ("pruned", pruned)):
+        reason = _unusable(name, picture)
+        if reason:
+            return None, reason
     a, b = dense[..., :3].float().cpu(), pruned[..., :3].float().cpu()
     if a.shape != b.shape:
         return None, (
@@ -46,6 +50,24 @@ def compare_pictures(dense, pruned) -> tuple[PicturePair | None, str]:
         flat_psnr=_psnr(flat),
     )
     return pair, ""
+
+
+def _unusable(name: str, picture) -> str:
+    """Why an IMAGE has no measures, in a sentence; "" where it has."""
+    if picture.ndim != 4:
+        return (
+            f"The {name} picture has the shape {tuple(picture.shape)}, so the pictures are not compared. Connect an "
+            "IMAGE: (batch, height, width, channels)."
+        )
+    if not picture.numel():
+        return f"The {name} picture is empty, so the pictures are not compared. Connect what VAE Decode gives."
+    broken = picture.numel() - picture.isfinite().sum().item()
+    if broken:
+        return (
+            f"The {name} picture has {broken} values that are no numbers (NaN or infinite), so the pictures are not "
+            "compared. It was broken while it was sampled or decoded: look at the picture itself."
+        )
+    return ""
 
 
 def _size(picture) -> str:

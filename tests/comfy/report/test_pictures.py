@@ -1,0 +1,26 @@
+"""Pictures that have no measures get a sentence, never a figure and never a raw error."""
+
+import pytest
+import torch
+
+GOOD = torch.full((1, 8, 8, 3), 0.5)
+BROKEN = {
+    "no numbers": torch.full((1, 8, 8, 3), float("nan")),
+    "infinite": torch.full((1, 8, 8, 3), float("inf")),
+    "is empty": torch.zeros(0, 8, 8, 3),
+    "has the shape (8, 8)": torch.zeros(8, 8),
+}
+
+
+@pytest.mark.parametrize("side", ["dense", "pruned"])
+@pytest.mark.parametrize("words", BROKEN)
+def test_broken_pictures_are_told(pack, words, side):
+    compare = pack("nodes.comfy_host.report.pictures").compare_pictures
+    pair, reason = compare(**{"dense": GOOD, "pruned": GOOD, side: BROKEN[words]})
+    assert pair is None and words in reason and f"The {side} picture" in reason
+
+
+def test_two_empty_batches_are_told(pack):
+    empty = torch.zeros(0, 8, 8, 3)
+    pair, reason = pack("nodes.comfy_host.report.pictures").compare_pictures(empty, empty)
+    assert pair is None and "is empty" in reason
