@@ -196,7 +196,7 @@ def plan_tree(rng: random.Random, mutate: bool) -> str:
     return write(damage_tree(rng, json.loads(sound(rng.randrange(PLANS))[0])))
 
 
-AROUND = ("\n", "> ", "- ", "```\n", '"', "`", "**", "_", "\\", "\ufeff", "\u200b", "skrr1.", "{", '{"format": ', " word ")
+AROUND = ("\n", "> ", "- ", "```\n", '"', "`", "**", "_", "\\", "\ufeff", "\u200b", "skrr1.", "{", '{"format": ', " a ")
 
 
 def pasted_text(rng: random.Random, mutate: bool) -> str:
