@@ -12,6 +12,10 @@ from .types import PLAN, PROJECTION
 NONE, ENCODERS, DENOISERS = "none", "text_encoders", "diffusion_models"
 
 
+def _no_files(kind: str, node: str) -> str:
+    return f"No file is chosen in {node}. Put a .safetensors file into models/{kind}, refresh the page and choose it."
+
+
 class SkrrCLIPLoader(io.ComfyNode):
     """Files and plan -> CLIP."""
 
@@ -58,12 +62,15 @@ class SkrrCLIPLoader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file1, file2, file3, file4):
+    def validate_inputs(cls, file1=None, file2=None, file3=None, file4=None):
         # Naming them leaves a missing file to execute, which does not run where a pinned plan makes it needless.
-        return True
+        # Where there are no files at all, the page has nothing to send.
+        return _no_files(ENCODERS, "Skrr CLIP Loader") if file1 is None else True
 
     @classmethod
     def execute(cls, file1, file2, file3, file4, type, sparsity, device, plan=None):
+        if file1 is None:
+            raise SkrrError(_no_files(ENCODERS, "Skrr CLIP Loader"))
         paths = [model_file(ENCODERS, name) for name in (file1, file2, file3, file4) if name != NONE]
         if plan is not None and sparsity == 0:
             raise SkrrError("A sparsity of 0 keeps everything: use ComfyUI's own CLIP loader for that.")
@@ -96,10 +103,12 @@ class SkrrProjection(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file):
+    def validate_inputs(cls, file=None):
         # As above: a shared workflow with a pinned plan runs without the denoiser's file of its author.
-        return True
+        return _no_files(DENOISERS, "Skrr Projection") if file is None else True
 
     @classmethod
     def execute(cls, file):
+        if file is None:
+            raise SkrrError(_no_files(DENOISERS, "Skrr Projection"))
         return io.NodeOutput(ProjectionFile(model_file(DENOISERS, file)))

@@ -196,6 +196,18 @@ def plan_tree(rng: random.Random, mutate: bool) -> str:
     return write(damage_tree(rng, json.loads(sound(rng.randrange(PLANS))[0])))
 
 
+AROUND = ("\n", "> ", "- ", "```\n", '"', "`", "**", "_", "\\", "\ufeff", "\u200b", "skrr1.", "{", '{"format": ', " a ")
+
+
+def pasted_text(rng: random.Random, mutate: bool) -> str:
+    """A message with a plan or two in it, whole or damaged."""
+    parts = rng.choices(AROUND, k=rng.choice((0, 2, 9)))
+    for _ in range(rng.choice((1, 1, 1, 2)) if mutate else 0):
+        text = rng.choice(sound(rng.randrange(PLANS)))
+        parts.insert(rng.randrange(len(parts) + 1), damage_text(rng, text) if rng.random() < 0.3 else text)
+    return "".join(parts)
+
+
 def header_file(rng: random.Random, mutate: bool) -> bytes:
     """A safetensors file: its header's values damaged, or its bytes, or both."""
     if not mutate:
@@ -225,6 +237,7 @@ TARGETS = {
     "plan text": plan_text,
     "plan tree": plan_tree,
     "header": header_file,
+    "pasted text": pasted_text,
 }
 
 

@@ -84,6 +84,8 @@ def check_case(target: str, content: str | bytes, folder: Path, raised: Counter)
     reader let through, when the case ends in any other way."""
     if target == "header":
         return check_file(content, folder, raised)
+    if target == "pasted text":
+        return check_plan(attempt(lambda: plan_text.read_plan_text(content), raised), raised)
     reader = plan_json.loads if target.startswith("plan") else plan_text.loads_level
     return check_plan(attempt(lambda: reader(content), raised), raised)
 

@@ -137,6 +137,8 @@ def _read_config(folder: Path) -> tuple[str, dict]:
         family = FAMILIES[config["model_type"]]
         config = config.get("text_config", config)
         told = {name: config[name] for name in TOLD[family] if config.get(name) is not None}
+    except OSError as error:
+        raise SkrrError(f"{path} cannot be read: {error.strerror}. Check the path and who may read it.") from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise SkrrError(
             f"{path} is not the config of a text encoder of type {', '.join(FAMILIES)}. Choose that encoder's folder."

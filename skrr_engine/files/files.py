@@ -35,6 +35,7 @@ __all__ = [
     "match_encoder",
     "open_plan",
     "read_plan",
+    "read_plan_file",
     "write_pruned",
 ]
 
@@ -72,14 +73,23 @@ def open_plan(reference: str) -> Plan:
         raise SkrrError(
             f"{reference!r} is neither a file nor a preset; the presets are {', '.join(preset_names())}."
         )
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() in (".safetensors", ".sft"):
         return read_plan(path)
-    if path.stat().st_size > 4 * MAX_TEXT:
-        raise PlanError(f"{path.name} has {path.stat().st_size} bytes; a plan has at most {MAX_TEXT} characters.")
+    return read_plan_file(path)
+
+
+def read_plan_file(path: Path) -> Plan:
+    """The plan in a text file: JSON, or a level's line, as in pasted text. Raises SkrrError."""
     try:
-        return read_plan_text(path.read_text(encoding="utf-8-sig"))
+        size = path.stat().st_size
+        if size > 4 * MAX_TEXT:
+            raise PlanError(f"{path.name} has {size} bytes; a plan has at most {MAX_TEXT} characters.")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise SkrrError(f"{path} cannot be read: {error.strerror}. Check the path and who may read it.") from None
     except UnicodeDecodeError as error:
         raise PlanError(f"{path.name} is not a plan: it is not UTF-8 text (byte {error.start}).") from None
+    return read_plan_text(text)
 
 
 def match_encoder(header: Header, plan: Plan, slot: str) -> EncoderTensors:

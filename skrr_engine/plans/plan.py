@@ -10,6 +10,8 @@ from .architecture import Architecture, kind_of
 __all__ = ["Cut", "EncoderInfo", "Level", "Plan", "make_cut", "make_level"]
 
 ROUNDING = 5e-5
+# A card that says "42 % smaller" of 41.92 %: half a percentage point, what rounding to whole ones adds at most.
+WHOLE_PERCENT = 5e-3
 
 
 @dataclass(frozen=True)
@@ -112,16 +114,24 @@ class Plan:
     def level_for(self, sparsity: float) -> Level:
         """The smallest level with at least `sparsity` (0 to 1); among equals the lowest discrepancy.
 
-        Raises PlanError naming the most the plan offers when no level reaches it.
+        A target beyond the largest level by what rounding to whole percentages adds gets that level: see
+        `reaches`. Raises PlanError naming the most the plan offers when no level reaches it.
         """
         # People read and type rounded percentages: 43.16 % is the level of 43.158 %.
-        reached = [level for level in self.levels if level.sparsity >= sparsity - ROUNDING]
+        reached = [level for level in self.levels if self.reaches(level, sparsity)]
+        if not reached and sparsity <= self.levels[-1].sparsity + WHOLE_PERCENT + 1e-9:
+            reached = [level for level in self.levels if level.sparsity == self.levels[-1].sparsity]
         if not reached:
             raise PlanError(
                 f"A sparsity of {100 * sparsity:.2f} % cannot be reached with plan {self.name!r}: "
                 f"its largest level is {100 * self.levels[-1].sparsity:.2f} %. Ask for that or less."
             )
         return min(reached, key=lambda level: (level.sparsity, (level.discrepancy or {}).get("value", 0.0)))
+
+    @staticmethod
+    def reaches(level: Level, sparsity: float) -> bool:
+        """Whether `level` is what people mean by `sparsity`, in hundredths of a percent."""
+        return level.sparsity >= sparsity - ROUNDING
 
     def with_levels(self, levels, **changes) -> "Plan":
         """This plan with other levels and fields."""

@@ -21,7 +21,9 @@ import struct
 
 from ..errors import PlanError
 from .architecture import ACTIVATIONS, FAMILIES, POSITION_BIASES, Architecture
+from .pasted import MAX_PIECES, pieces
 from .plan import Cut, EncoderInfo, Level, Plan, make_cut, make_level
+from .plan_json import MAX_TEXT as MAX_JSON
 from .plan_json import loads
 
 __all__ = ["dumps_level", "is_compact", "loads_level", "read_plan_text"]
@@ -40,8 +42,35 @@ def is_compact(text: str) -> bool:
 
 
 def read_plan_text(text: str) -> Plan:
-    """The plan in pasted text: JSON, or the compact form of a level."""
-    return loads_level(text) if is_compact(text) else loads(text)
+    """The plan in pasted text: JSON, or the compact form of a level; alone, or with words and marks around it.
+
+    Raises PlanError where the text holds none, a damaged one, or two that differ."""
+    read = loads_level if is_compact(text) else loads
+    try:
+        return read(text)
+    except PlanError:
+        pass  # it may stand among words
+    found = pieces(text) if len(text) <= MAX_JSON else []
+    if len(found) > MAX_PIECES:
+        raise PlanError(f"The text holds more than {MAX_PIECES} plans; expected one. Paste the one to use.")
+    if not found or ('"skrr-plan"' in text and not any(piece.is_json for piece in found)):
+        return read(text)  # says what is wrong; the second: JSON that breaks off, and whatever line its notes may hold
+    plans = [_read_piece(piece) for piece in found]
+    if any(plan != plans[0] for plan in plans):
+        raise PlanError(f"The text holds {len(plans)} plans, and they differ. Paste the one to use.")
+    return plans[0]
+
+
+def _read_piece(piece) -> Plan:
+    """The plan in the first spelling that is sound; the error of the first where none is."""
+    if piece.is_json:
+        return loads(piece.spellings[0])
+    for spelling in piece.spellings:
+        try:
+            return loads_level(spelling)
+        except PlanError:
+            continue
+    return loads_level(piece.spellings[0])
 
 
 def dumps_level(plan: Plan, level: Level) -> str:

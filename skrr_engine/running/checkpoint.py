@@ -6,6 +6,7 @@ When a level is finished the file is rewritten without the findings inside that 
 """
 
 import base64
+import contextlib
 import glob
 import hashlib
 import json
@@ -19,7 +20,7 @@ import torch
 from ..errors import SkrrError
 from ..precision import SUM
 
-__all__ = ["Checkpoint", "packed", "unpacked", "write_atomically"]
+__all__ = ["Checkpoint", "packed", "remove_part", "unpacked", "write_atomically"]
 
 FORMAT, VERSION = "skrr-search", 2
 # A level of 10,000 prompts holds some 30 MB of findings.
@@ -30,10 +31,10 @@ CHECKSUM = 16
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Puts `data` at `path` so that a reader sees the old file or the new one, never a part."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile: its files are readable by their owner only, and a plan is to be shared.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
@@ -41,11 +42,17 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise SkrrError(
-            f"{path.name} cannot be written: {error.strerror}. Free some space, close what has the file open, and run "
-            "again; what was written before is intact."
+            f"{path.name} cannot be written into {path.parent}: {error.strerror}. Free some space, close what has the "
+            "file open, allow writing there, and run again; what was written before is intact."
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        remove_part(temporary)
+
+
+def remove_part(temporary: Path) -> None:
+    """Removes a half-written file, as far as its folder lets it: the error that left it is the one to tell."""
+    with contextlib.suppress(OSError):
+        temporary.unlink()
 
 
 def packed(values: torch.Tensor) -> dict:

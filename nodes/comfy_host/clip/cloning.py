@@ -14,7 +14,8 @@ __all__ = ["structural_clone"]
 # functions belong to one tree and must not be copied. `*_comfy_model_dtype` and `comfy_cast_weights` stay.
 MODULE_STATE = frozenset(
     "_v _v_block _v_block_faulted _v_signature _v_weight _v_bias _prefetch _comfy_graph "
-    "_pin _pin_state _pin_registered _pin_balancer_entry pin_failed seed_key weight_lowvram_function bias_lowvram_function weight_function bias_function "
+    "_pin _pin_state _pin_registered _pin_balancer_entry pin_failed "
+    "seed_key weight_lowvram_function bias_lowvram_function weight_function bias_function "
     "prev_comfy_cast_weights comfy_patched_weights comfy_force_cast_weights _resident_bank".split()
 )
 ROOT_STATE = frozenset(

@@ -15,6 +15,7 @@ from ..encoders import adapter_of
 from ..weights.memory import module_bytes, rest
 from ..weights.weights import rewrap
 from .cloning import structural_clone
+from .leaks import refuse_leaks
 from .trees import ATTACHMENT, TextEncoder, choose_encoder, find_models, text_encoders
 
 __all__ = ["Applied", "Patched", "apply_level", "cut_tree"]
@@ -73,6 +74,7 @@ def apply_level(clip, plan: Plan, level: Level) -> Patched:
     result = copy.copy(clip)  # not clip.clone(): a clone thrown away later drops pinned buffers it shares
     result.patcher, result.cond_stage_model = pruned, tree
     result.tokenizer_options = clip.tokenizer_options.copy()
+    refuse_leaks(result, dense_tree)
     kept = {slot: module_bytes(encoder.transformer) for slot, encoder in text_encoders(result).items()}
     return Patched(
         clip=result,

@@ -4,14 +4,16 @@ Names from workflows are looked up in listings of these folders, never joined to
 """
 
 import logging
+import os
 from pathlib import Path
 
 import folder_paths
 
 from ....skrr_engine.errors import SkrrError
+from ....skrr_engine.files.files import read_plan_file
 from ....skrr_engine.files.prompt_files import ENDINGS
 from ....skrr_engine.plans.plan import Plan
-from ....skrr_engine.plans.plan_json import MAX_TEXT, dumps, loads
+from ....skrr_engine.plans.plan_json import dumps
 from ....skrr_engine.running.checkpoint import write_atomically
 
 __all__ = [
@@ -38,26 +40,40 @@ def _plans() -> Path:
 
 def list_plans() -> list[str]:
     """File names of the plans in `models/skrr`, partial ones of cancelled searches included."""
-    return sorted(path.name for path in _plans().glob("*.json"))
+    return sorted(_plan_files())
 
 
 def load_plan(name: str) -> Plan:
     """The plan in the file `name` of `models/skrr`."""
-    for path in _plans().glob("*.json"):
-        if path.name == name:
-            if path.stat().st_size > 4 * MAX_TEXT:
-                raise SkrrError(f"{name} has {path.stat().st_size} bytes; no plan is that large. Choose another file.")
-            try:
-                return loads(path.read_text(encoding="utf-8"))
-            except UnicodeDecodeError:
-                raise SkrrError(f"{name} is not UTF-8 text, so it is no plan. Choose another file.") from None
-    raise SkrrError(f"There is no plan {name!r} in models/skrr; there are {', '.join(list_plans()) or 'none'}.")
+    files = _plan_files()
+    if name not in files:
+        raise SkrrError(f"There is no plan {name!r} in models/skrr; there are {', '.join(sorted(files)) or 'none'}.")
+    return read_plan_file(files[name])
+
+
+def _plan_files() -> dict[str, Path]:
+    """name -> file, of `models/skrr` and of the folders for `skrr` in extra_model_paths.yaml; the first of a name."""
+    extra = folder_paths.folder_names_and_paths.get("skrr", ((), ()))[0]
+    found = {}
+    for folder in (_plans(), *map(Path, extra)):
+        for path in _entries(folder):
+            if path.suffix.lower() == ".json":
+                found.setdefault(path.name, path)
+    return found
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in `folder`; nothing where it is missing or may not be read, which a list of choices survives."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def save_plan(plan: Plan, name: str, overwrite: bool) -> Path:
     """Writes `plan` as `name`.json into `models/skrr`, atomically. An existing file is kept unless `overwrite`."""
     path = _plans() / plain_name(name, ".json")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise SkrrError(f"{path.name} is already in models/skrr. Switch on overwrite, or choose another name.")
     write_atomically(path, dumps(plan).encode())
     return path
@@ -78,7 +94,10 @@ def plain_name(name: str, ending: str) -> str:
 def cache_folder() -> Path:
     """The folder of finished and interrupted searches, created if needed."""
     folder = Path(folder_paths.get_user_directory()) / "skrr" / "searches"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SkrrError(f"{folder} cannot be made: {error.strerror}. Allow writing there, or free its name.") from None
     return folder
 
 
@@ -114,16 +133,19 @@ def prompt_file(name: str) -> Path:
 
 def _prompt_files() -> list[Path]:
     folder = Path(folder_paths.get_input_directory())
-    return [path for path in folder.glob("*") if path.suffix.lower() in ENDINGS and path.is_file()]
+    return [path for path in _entries(folder) if path.suffix.lower() in ENDINGS and path.is_file()]
 
 
 def list_model_files(kind: str) -> list[str]:
     """The safetensors files that ComfyUI lists under models/`kind`."""
-    return [name for name in folder_paths.get_filename_list(kind) if name.endswith((".safetensors", ".sft"))]
+    return [name for name in folder_paths.get_filename_list(kind) if name.lower().endswith((".safetensors", ".sft"))]
 
 
 def model_file(kind: str, name: str) -> Path:
     """The file `name` of that list."""
     if name not in list_model_files(kind):
         raise SkrrError(f"There is no {name!r} in models/{kind}; refresh the page and choose a file again.")
-    return Path(folder_paths.get_full_path_or_raise(kind, name))
+    path = folder_paths.get_full_path(kind, name)
+    if path is None:
+        raise SkrrError(f"{name} in models/{kind} is a broken link or was removed. Mend it, or choose another file.")
+    return Path(path)

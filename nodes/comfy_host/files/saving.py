@@ -15,6 +15,7 @@ from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.files.files import PLAN_KEY, PREFIXES_KEY, VERSION_KEY
 from ....skrr_engine.plans.plan import EncoderInfo, Plan, make_level
 from ....skrr_engine.plans.plan_json import dumps
+from ....skrr_engine.running.checkpoint import remove_part
 from ..clip.trees import TextEncoder, find_models
 from ..weights.memory import rest
 from ..weights.weights import is_ggml, is_quantized
@@ -96,8 +97,8 @@ def _parameter(module, name: str):
 
 def _write(state: dict[str, torch.Tensor], target: Path, metadata: dict[str, str]) -> None:
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, metadata)
         os.replace(temporary, target)
     except (OSError, SafetensorError) as error:
@@ -106,4 +107,4 @@ def _write(state: dict[str, torch.Tensor], target: Path, metadata: dict[str, str
             "Windows does not let a mapped file be replaced."
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        remove_part(temporary)

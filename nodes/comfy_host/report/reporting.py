@@ -17,6 +17,8 @@ def report_of(patched: Patched, asked: float | None) -> str:
     taken = f"level of {100 * level.sparsity:.2f} % taken"
     inside = asked is None
     lines = [f"Plan {plan.name!r}: {'inside the file' if inside else f'{100 * asked:.2f} % asked'}, {taken}."]
+    if asked is not None and not plan.reaches(level, asked):
+        lines.append("Note: that level is the plan's largest; what was asked is its share, rounded up.")
     for slot, applied in patched.applied.items():
         cut, (before, after) = applied.cut, patched.encoder_bytes[slot]
         sparsity = 100 * applied.architecture.sparsity(cut.skip)

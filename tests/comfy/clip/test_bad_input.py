@@ -132,7 +132,7 @@ def test_searching_a_clip_that_was_cut_already(pack, nodes, clip):
     wishes = {"encoder": "largest", "beam": 1, "sparsity": 0.01, "saved_gb": 0.0, "null_weight": 1.0, "reuse": False}
     wired = {"clip": small, "model": pixart_model(), "calibration": calibration, "name": "x", "pinned": ""}
     search = nodes["SkrrSearch"].execute
-    refused(pack, lambda: search(**wired, **wishes), "Search on the CLIP before SkrrApply")
+    refused(pack, lambda: search(**wired, **wishes), "Search on the CLIP before Skrr Apply")
 
 
 def test_auto_has_no_preset_for_this(pack, nodes):

@@ -34,6 +34,7 @@ DIRECT = {
     "more heads than a line has room for": lambda: plan_text.dumps_level(
         plan.Plan("odd", {"t5xxl": plan.EncoderInfo(replace(T5_XXL, heads=70_000))}, (LEVEL,)), LEVEL
     ),
+    "more plans than a message has": lambda: plan_text.read_plan_text(" skrr1.AAAAAAAA" * 65 + "."),
     "a file that is not there": lambda: header.read_header("nowhere/model.safetensors"),
 }
 
@@ -60,7 +61,7 @@ def test_the_cases_are_what_they_should_be(fuzzed):
     assert fuzzed.mutations > CASES / 2
     for target in TARGETS:
         assert fuzzed.outcomes[f"{target}, valid"] > 300
-        assert fuzzed.outcomes[f"{target}, refused"] > 10_000
+        assert fuzzed.outcomes[f"{target}, refused"] > 5_000
 
 
 def test_every_raise_of_the_readers_has_refused_something(fuzzed, tmp_path):

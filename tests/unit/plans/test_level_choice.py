@@ -44,8 +44,17 @@ def test_among_equal_sizes_the_better_measured():
 
 
 def test_more_than_there_is_names_the_most():
-    with pytest.raises(PlanError, match=r"sparsity of 42.00 % cannot be reached .* its largest level is 41.92 %"):
-        load_preset("pixart-sigma").level_for(0.42)
+    with pytest.raises(PlanError, match=r"sparsity of 42.43 % cannot be reached .* its largest level is 41.92 %"):
+        load_preset("pixart-sigma").level_for(0.4243)
+
+
+def test_a_whole_percentage_means_the_largest_level_it_was_rounded_from():
+    """PixArt's card says 42 % of 41.92 %."""
+    preset = load_preset("pixart-sigma")
+    assert preset.level_for(0.42) is preset.levels[-1]
+    assert not preset.reaches(preset.levels[-1], 0.42) and preset.reaches(preset.levels[-1], 0.4192)
+    ladder = plan(level([1]), level([1, 3], 0.5), level([1, 5], 0.2))
+    assert ladder.level_for(ladder.levels[-1].sparsity + 0.004).cuts["t5xxl"].skip == (1, 5)
 
 
 @given(st.lists(st.lists(st.integers(0, 47), unique=True, max_size=30), min_size=1, max_size=6), st.data())
