@@ -5,9 +5,14 @@ import { say } from "./words.mjs"
 const FP16 = 2
 const FP8 = 1
 
-/** The level that SkrrApply takes for `sparsity` (0 to 1): the first, in the server's order, that reaches it; or null. */
+/** The level that Skrr Apply takes for `sparsity` (0 to 1): the first, in the server's order, that reaches it; the
+ * largest for what rounds to it in whole per cents; or null. */
 export function levelFor(plan, sparsity) {
-  return plan.levels.find((level) => level.sparsity >= sparsity - plan.rounding) ?? null
+  const reached = plan.levels.find((level) => level.sparsity >= sparsity - plan.rounding)
+  if (reached) return reached
+  const largest = largestLevel(plan).sparsity
+  const near = sparsity <= largest + (plan.beyond ?? 0) + 1e-9
+  return (near && plan.levels.find((level) => level.sparsity === largest)) || null
 }
 
 /** What a running search has found so far, in the form of a plan page. */
@@ -19,7 +24,7 @@ export function planOfRun(run) {
     discrepancy: { value: level.discrepancy },
     warnings: [],
   }))
-  return { name: run.name, notes: [], slots: [run.slot], levels, rounding: 0 }
+  return { name: run.name, notes: [], slots: [run.slot], levels, rounding: 0, beyond: 0 }
 }
 
 /** The plan's largest level. */

@@ -14,7 +14,8 @@ test("a target takes the first level that reaches it, as people round it", () =>
   assert.equal(levelFor(three, 0.1), three.levels[0])
   assert.equal(levelFor(three, 0.10004), three.levels[0]) // typed with two decimals of a per cent
   assert.equal(levelFor(three, 0.1001), three.levels[1])
-  assert.equal(levelFor(three, 0.61), null)
+  assert.equal(levelFor(three, 0.205), largestLevel(three)) // a card that rounds to whole per cents
+  assert.equal(levelFor(three, 0.206), null)
   assert.equal(largestLevel(three), three.levels[2])
 })
 

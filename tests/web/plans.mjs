@@ -18,5 +18,5 @@ export function plan({ discrepancy = [0.1, 0.4, 0.5], layers = 3, name = "made u
     discrepancy: discrepancy === null ? null : { value: discrepancy[n] },
     warnings: [],
   }))
-  return { name, notes: [], rounding: 5e-5, slots: [slot(layers)], levels }
+  return { name, notes: [], rounding: 5e-5, beyond: 5e-3, slots: [slot(layers)], levels }
 }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ....skrr_engine.plans.architecture import Architecture
-from ....skrr_engine.plans.plan import ROUNDING, Level, Plan
+from ....skrr_engine.plans.plan import ROUNDING, WHOLE_PERCENT, Level, Plan
 
 __all__ = ["level_warnings", "plan_page", "slot_page"]
 
@@ -16,7 +16,8 @@ def plan_page(plan: Plan) -> dict:
     """What the page draws of `plan`, JSON-able.
 
     `slots` have the parameters of one attention, one feed-forward and the whole encoder; `levels` are in the order
-    in which they reach a target (`level_for` takes the first whose sparsity is at least the target - `rounding`),
+    in which they reach a target (`level_for` takes the first whose sparsity is at least the target - `rounding`;
+    the largest goes for targets up to `beyond` above it),
     with `removed` parameters, `cuts` per slot (skip in the order of removal, reuse as [place, source]), the
     discrepancy's fields or None, and warnings as sentences.
     """
@@ -25,6 +26,7 @@ def plan_page(plan: Plan) -> dict:
         "notes": list(plan.notes),
         "denoiser": str(plan.denoiser.get("model") or plan.denoiser.get("family") or ""),
         "rounding": ROUNDING,
+        "beyond": WHOLE_PERCENT,
         "slots": [slot_page(slot, info.architecture) for slot, info in plan.encoders.items()],
         "levels": [_level(plan, level) for level in sorted(plan.levels, key=_rank)],
     }
