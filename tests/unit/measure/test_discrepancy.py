@@ -188,3 +188,11 @@ def test_a_broken_encoder_is_refused(tiny):
     objective = tiny.objective(T5Stack(model))
     with pytest.raises(SkrrError, match="not finite on the calibration prompts"):
         measure_many(objective, [SKIP])
+
+
+def test_the_null_prompt_weighs_what_it_was_asked_to(tiny):
+    """Measured by an objective of that weight, not only in a Discrepancy made by hand."""
+    objective = tiny.objective(tiny.stack(), null_weight=0.25)
+    found = objective.measure(assign(8, (1, 4)))
+    assert found.null > 0 and found.null_weight == 0.25
+    assert found.value == pytest.approx(found.conditional + 0.25 * found.null)
