@@ -62,6 +62,18 @@ def pack():
     return lambda name: importlib.import_module(f"skrr_pack.{name}")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """A checkout of ComfyUI may lack its two largest tokenizer files: what needs them is skipped, aloud."""
+    try:
+        return (yield)
+    except FileNotFoundError as error:
+        folder = Path(error.filename or "").parent.name
+        if folder in ("llama_tokenizer", "qwen35_tokenizer") and not Path(error.filename).exists():
+            pytest.skip(f"this checkout of ComfyUI lacks {folder}/{Path(error.filename).name}")
+        raise
+
+
 @pytest.fixture(autouse=True)
 def at_rest():
     """No model of an earlier test stays loaded."""
