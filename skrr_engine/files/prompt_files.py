@@ -66,7 +66,7 @@ def read_prompts(path: str | Path) -> list[str]:
     .jsonl  on each line a string, or an object with a field of FIELDS
     .csv    a column of FIELDS named by the first row, separated by , ; or tab; or one column, named or not
 
-    Raises SkrrError saying the line and what was expected, and OSError where the file cannot be read.
+    Raises SkrrError saying the line and what was expected, or that the file cannot be read.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())

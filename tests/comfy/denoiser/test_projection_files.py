@@ -169,5 +169,5 @@ def test_a_width_that_does_not_fit_is_a_sentence(pack, choose, tmp_path, family,
 def test_the_node_hands_it_out(pack, tmp_path, monkeypatch):
     path = write(tmp_path / model_files.SD3, "sd3")
     monkeypatch.setattr("folder_paths.get_filename_list", lambda kind: [path.name])
-    monkeypatch.setattr("folder_paths.get_full_path_or_raise", lambda kind, name: str(tmp_path / name))
+    monkeypatch.setattr("folder_paths.get_full_path", lambda kind, name: str(tmp_path / name))
     assert pack("nodes.load").SkrrProjection.execute(path.name).args[0] == from_file(pack, path)
