@@ -5,6 +5,7 @@ from itertools import combinations
 import pytest
 
 from skrr_engine.jobs.search import Settings, find_plan, refine_plan
+from skrr_engine.encoders.t5 import T5Stack
 from skrr_engine.measure.execute import assign
 from skrr_engine.measure.sweep import measure_many
 from skrr_engine.running.run import Run
@@ -124,3 +125,14 @@ def test_refining_costs_two_measurements_a_place(tiny):
     # Nothing is known of the other levels on these weights, so they are left out.
     assert len(refined.levels) == 1
     assert refined.encoders["t5xxl"].weights_sketch == objective.stack.sketch
+
+
+def test_of_equal_sets_the_one_that_keeps_fewer_bytes_goes_first(tiny, one_at_a_time):
+    """Attention 2 and feed-forward 5 both write zeros: the larger one goes first, though its number is higher."""
+    model = tiny.t5(layers=4, seed=5)
+    model.encoder.block[1].layer[0].SelfAttention.o.weight.data.zero_()
+    model.encoder.block[2].layer[1].DenseReluDense.wo.weight.data.zero_()
+    objective = tiny.objective(T5Stack(model))
+    sizes = [subblock.bytes for subblock in objective.stack.subblocks]
+    assert sizes[5] > sizes[2]
+    assert [candidate.order for candidate in next_level(Run(objective), [], 2)] == [(5,), (2,)]
