@@ -4,8 +4,8 @@ from itertools import combinations
 
 import pytest
 
-from skrr_engine.jobs.search import Settings, find_plan, refine_plan
 from skrr_engine.encoders.t5 import T5Stack
+from skrr_engine.jobs.search import Settings, find_plan, refine_plan
 from skrr_engine.measure.execute import assign
 from skrr_engine.measure.sweep import measure_many
 from skrr_engine.running.run import Run
