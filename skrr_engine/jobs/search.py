@@ -15,9 +15,10 @@ from ..measure.sweep import measure_many
 from ..plans.plan import EncoderInfo, Level, Plan, make_cut, make_level
 from ..running.checkpoint import Checkpoint, packed, unpacked
 from ..running.deadline import TimeUp, until
-from ..running.prior import Guess, Outlook, later
+from ..running.prior import Estimate, Prior, widened
 from ..running.run import Run
-from ..search.beam import Candidate, next_level
+from ..search.beam import next_level
+from ..search.candidate import Candidate
 from ..search.exact import choose_exactly
 from ..search.look_back import look_back
 from ..search.racing import choose_by_racing
@@ -145,19 +146,19 @@ class _Search:
             beams = _candidates(self.state.levels[number])
             self._level_done(beams)
 
-    def _parts_behind(self, beams: list[Candidate], best: Candidate) -> dict[int, Guess]:
+    def _parts_behind(self, beams: list[Candidate], best: Candidate) -> dict[int, Estimate]:
         """What to expect of a look back from `best`, if it has grown out of the set from which was looked back last."""
         if best.order[:-1] != beams[0].order:
             return {}
-        found = {out: Guess(*part) for out, part in self.state.levels[len(beams[0].order) - 1]["parts"]}
-        return later(found, _growth(beams[0], best))
+        found = {out: Estimate(*part) for out, part in self.state.levels[len(beams[0].order) - 1]["parts"]}
+        return widened(found, _growth(beams[0], best))
 
-    def _parts_of_reuse(self, n: int, rungs: list[Candidate]) -> dict[Pair, Guess]:
+    def _parts_of_reuse(self, n: int, rungs: list[Candidate]) -> dict[Pair, Estimate]:
         """What to expect of re-use on a rung: what was found on the next larger one."""
         if n + 1 == len(rungs):
             return {}
-        found = {tuple(pair): Guess(*part) for pair, part in self.state.reuse[str(n + 1)]["parts"]}
-        return later(found, _growth(rungs[n], rungs[n + 1]))
+        found = {tuple(pair): Estimate(*part) for pair, part in self.state.reuse[str(n + 1)]["parts"]}
+        return widened(found, _growth(rungs[n], rungs[n + 1]))
 
     def _level_done(self, beams: list[Candidate]) -> None:
         best, run = beams[0], self.run
@@ -236,12 +237,12 @@ def _growth(smaller: Candidate, larger: Candidate) -> float:
 
 def _entry(candidate: Candidate) -> dict:
     """A set as it is on disk."""
-    errors, outlook = candidate.errors, candidate.outlook
+    errors, prior = candidate.errors, candidate.prior
     return {
         "order": candidate.order,
         "discrepancy": candidate.discrepancy.to_json(),
         "errors": None if errors is None else packed(errors),
-        "outlook": None if outlook is None else {"gap": outlook.gap, "children": packed(outlook.children)},
+        "outlook": None if prior is None else {"gap": prior.gap, "children": packed(prior.children)},
     }
 
 
@@ -249,8 +250,8 @@ def _candidate(entry: dict) -> Candidate:
     """The set of an entry."""
     fields = {name: entry["discrepancy"][name] for name in Discrepancy.__dataclass_fields__}
     errors = None if entry["errors"] is None else unpacked(entry["errors"])
-    outlook = entry["outlook"] and Outlook(entry["outlook"]["gap"], unpacked(entry["outlook"]["children"]))
-    return Candidate(tuple(entry["order"]), Discrepancy(**fields), errors, outlook)
+    prior = entry["outlook"] and Prior(entry["outlook"]["gap"], unpacked(entry["outlook"]["children"]))
+    return Candidate(tuple(entry["order"]), Discrepancy(**fields), errors, prior)
 
 
 def _candidates(level: dict) -> list[Candidate]:

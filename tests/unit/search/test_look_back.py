@@ -8,7 +8,8 @@ from skrr_engine.jobs.settings import Settings
 from skrr_engine.measure.execute import assign
 from skrr_engine.measure.objective import Objective
 from skrr_engine.running.run import Run
-from skrr_engine.search.beam import Candidate, next_level
+from skrr_engine.search.beam import next_level
+from skrr_engine.search.candidate import Candidate
 from skrr_engine.search.exact import choose_exactly
 from skrr_engine.search.look_back import look_back
 from skrr_engine.search.racing import choose_by_racing
