@@ -7,7 +7,7 @@ import pytest
 
 from skrr_engine.errors import SkrrError
 from skrr_engine.events import LevelDone, Progress
-from skrr_engine.jobs import search
+from skrr_engine.jobs import job
 from skrr_engine.jobs.forecast import Forecast
 from skrr_engine.jobs.regret import ENOUGH, REGRET, prompts_in_time, regret
 from skrr_engine.jobs.search import Settings, find_plan
@@ -93,7 +93,7 @@ def test_the_work_left_is_foretold(tiny, mode, monkeypatch):
             super().finished()
             told.append((self.run.work, self.work_left()))
 
-    monkeypatch.setattr(search, "Forecast", Watched)
+    monkeypatch.setattr(job, "Forecast", Watched)
     like = tiny.objective(tiny.stack(layers=8, seed=3))
     objective = Objective(like.stack, tiny.rows(48), like.projection)
     find_plan(objective, Settings("t5xxl", 0.4, beam=2, mode=mode))

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from skrr_engine.jobs.search import _Search
-from skrr_engine.jobs.settings import Settings
+from skrr_engine.jobs.job import Job
+from skrr_engine.jobs.reuse_phase import expected_gaps
+from skrr_engine.jobs.search import Settings, complete
 from skrr_engine.measure.execute import assign
 from skrr_engine.measure.objective import Objective
 from skrr_engine.running.prior import Estimate
@@ -131,16 +132,16 @@ def test_the_exact_mode_expects_nothing(tiny):
 
 
 def test_the_fast_mode_tries_less_on_every_smaller_level(tiny):
-    """In the file of a search: what a larger level has found clearly worse is expected of the smaller one, and not
-    tried there."""
+    """In the file of a search: what a larger level has found clearly worse is expected to be so on the smaller one,
+    and not tried there."""
     handed_on = 0
     for seed in range(4):
-        job = _Search(objective_of(tiny, seed), Settings("t5xxl", 0.6, beam=2, mode="fast"), None)
-        job.go()
+        job = Job(objective_of(tiny, seed), Settings("t5xxl", 0.6, beam=2, mode="fast"), None)
+        complete(job)
         rungs = job.rungs()
         for n in range(len(rungs) - 1):
-            expected = job._parts_of_reuse(n, rungs)
-            found = {tuple(pair): part for pair, part in job.state.reuse[str(n)]["parts"]}
+            expected = expected_gaps(job, rungs, n)
+            found = job.saved.reuse_gaps(n)
             for pair in found.keys() & expected.keys():
                 if found[pair] == pytest.approx(expected[pair], rel=1e-9):
                     handed_on += 1
