@@ -30,7 +30,7 @@ def whole(run, *orders):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_prior_is_the_sum_of_what_was_measured(tiny, seed):
-    """So few prompts that what is measured is measured whole: D(w) + D(b + c) - D(b), to rounding, and no variance but
+    """So few prompts that every measurement is on all of them: D(w) + D(b + c) - D(b), to rounding, and no variance but
     that of the sum. Of what a race gave up on the level before less is known."""
     objective = objective_of(tiny, seed, FIRST)
     level, before = [], 0.0

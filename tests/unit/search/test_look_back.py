@@ -1,4 +1,4 @@
-"""The look back: the parts of a set against the best set that the level before has kept."""
+"""The look back: a set without one of its sub-blocks against the best set that the level before has kept."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def objective_of(tiny, seed, layers=4):
 @pytest.mark.parametrize("choose", [choose_exactly, choose_by_racing])
 @pytest.mark.parametrize("seed", range(6))
 def test_the_best_part_is_found(tiny, seed, choose):
-    """Against measuring every part whole, behind a set that is far from the best."""
+    """Against measuring every subset on all prompts, with an incumbent that is far from the best."""
     objective = objective_of(tiny, seed)
     levels = [next_level(Run(objective), [], None)]
     levels.append(next_level(Run(objective), levels[0], None))

@@ -161,13 +161,13 @@ def test_rows_in_play(tiny):
     (best,) = choose_exactly(run, pairs(objective), 1)
     assert sorted(run.order) == best.seen.nonzero().flatten().tolist()
     smaller = Objective(objective.stack, tiny.rows(32, 1), objective.projection)
-    values = {t.assignment: run_value(smaller, run.order, t) for t in pairs(smaller)}
+    values = {t.assignment: value_on(smaller, run.order, t) for t in pairs(smaller)}
     assert best.assignment == min(values, key=values.get)
     assert run.discrepancy(best).value == pytest.approx(values[best.assignment], rel=1e-9)
 
 
-def run_value(objective, rows, trial):
-    """D over the prompts `rows`, from whole measurements."""
+def value_on(objective, rows, trial):
+    """D over the prompts `rows`, from measurements on all prompts."""
     run = Run(objective)
     run.measure_null([trial])
     run.measure([trial], range(run.rows))
