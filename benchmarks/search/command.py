@@ -156,12 +156,12 @@ def ceiling(case, prompts: int, levels: list) -> dict:
     objective = case.objective(prompts, 0)
     count, run, beams = len(objective.stack.subblocks), Run(case.objective(prompts, 0)), []
     for kept in levels:
-        tallies = [Trial(objective, assign(count, order)) for order in kept]
+        trials = [Trial(objective, assign(count, order)) for order in kept]
         known = Run(objective)
-        known.measure_null(tallies)
-        known.measure(tallies, known.order)
-        bound, hard = max(known.found(t).value for t in tallies), sum(t.squared for t in tallies)
-        beams = next_level(run, beams, BEAM, lambda r, t, k, b=bound, h=hard: choose_exactly(r, t, k, b, h))
+        known.measure_null(trials)
+        known.measure(trials, known.order)
+        bound, errors = max(known.discrepancy(t).value for t in trials), sum(t.squared for t in trials)
+        beams = next_level(run, beams, BEAM, lambda r, t, k, b=bound, e=errors: choose_exactly(r, t, k, b, e))
     return {"work": run.work}
 
 

@@ -1,7 +1,7 @@
 """How long the rest of a search will take, and on how many prompts it fits into a given time.
 
-The work of a level is predicted from its number of candidates and from how many prompts a candidate sees on average;
-how far that was off on the levels behind corrects those ahead. Time is work by the rate of this run.
+The work of a level is predicted from its number of candidates and the mean number of prompts that a candidate sees; the
+ratio of actual to predicted work on finished levels corrects the levels ahead. Time is work by the rate of this run.
 """
 
 from ..running.run import Run
@@ -9,18 +9,17 @@ from ..search.racing import FIRST
 
 __all__ = ["Forecast"]
 
-# Chosen to fit the trained small encoder. Of the prompts that the candidates of an exact level would see: those that
-# they do see, more by the part of the sub-blocks that is gone, for then sets lie closer. Re-use has close sets
-# throughout.
+# All shares are fitted to the trained small encoder. Share of the prompts that a candidate of an exact level sees. In
+# Skip the share of skipped sub-blocks is added, because sets get closer to each other; in Re-use they always are.
 EXACT_SHARE = {"skip": 0.45, "re-use": 0.9}
-# Of the places: those that streams do not share.
+# Share of a candidate's places that its stream does not share with others.
 UNSHARED = {"skip": 0.5, "re-use": 0.7}
-# Trials of a place. Of the prompts, those that a trial of the fast mode sees on the largest level; on smaller ones most
-# trials are known to be hopeless, and fewer by the square of the size are made.
+# Trials of a place, and the share of the prompts that a trial sees on the largest level of the fast mode. On smaller
+# levels priors rule most trials out: the share goes with the square of the size.
 TRIALS, FAST_SHARE = 2, 0.2
-# A chunk of a race leaves one candidate in so many.
+# After a chunk of a race one in this many candidates goes on.
 RACE_CUT = 2
-# A level under way takes at least this part of its prediction more.
+# The level under way takes at least this share of its prediction from now on.
 AT_LEAST = 0.05
 
 
@@ -42,7 +41,7 @@ class Forecast:
         self.largest = max([self.largest, *(size for _, size in ahead)])
 
     def finished(self) -> None:
-        """The first piece of what was ahead is done: learns from it."""
+        """The first piece of what was ahead is done: its work corrects later predictions."""
         phase, size = self.ahead.pop(0)
         actual, predicted = self.run.work - self.started_at, self._predicted(phase, size, len(self.run.order))
         if actual:
@@ -65,13 +64,13 @@ class Forecast:
         return self.work_left(rows) * self.run.seconds / self.run.work
 
     def _correction(self, phase: str) -> float:
-        """By how much more this phase takes than was predicted. Before its first piece is done: as the other one in an
-        exact search, where how close sets lie decides about both; as predicted in a fast one."""
+        """Actual over predicted work of this phase. Before its first piece is done: that of the other phase in an exact
+        search, where both depend on how close sets are to each other, and 1 in a fast one."""
         known = [self.done[phase]] if self.fast else [self.done[phase], *self.done.values()]
         return next((actual / predicted for actual, predicted in known if predicted), 1.0)
 
     def _predicted(self, phase: str, size: int, rows: int) -> float:
-        """`size` sub-blocks are skipped by the candidates of this level."""
+        """The work of a level whose candidates skip `size` sub-blocks."""
         if phase == "skip":
             candidates = (self.beam if size > 1 else 1) * (self.count - size + 1)
             share = min(1.0, EXACT_SHARE[phase] + size / self.count)

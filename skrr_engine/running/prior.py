@@ -1,8 +1,8 @@
-"""What a level tells about the next one: what a sub-block costs changes little from one set to the next.
+"""What one level says about the next: a sub-block costs about the same on top of one set as on top of another.
 
-With b the set that w came from, D(w + c) is about D(w) + D(b + c) - D(b), and the level before has measured b + c. A
-race weighs that against its own few prompts, which are others: early in a race it says as much as they do, and some
-candidates need not be measured at all.
+If the set w was grown from b, then D(w + c) is about D(w) + D(b + c) - D(b), and the level before has measured b + c.
+This is the prior. A race combines it with its own prompts, which are others: early in a race the prior says as much as
+they do, and some candidates need no measurement at all.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -12,47 +12,47 @@ import torch
 
 from ..precision import SUM
 
-__all__ = ["Guess", "Key", "Outlook", "later", "look_ahead"]
+__all__ = ["Estimate", "Key", "Prior", "additive_prior", "widened"]
 
 Key = TypeVar("Key", bound=Hashable)
 
-# How wrong the sum above may be, and how much parts of D may change: standard deviations, as a part of what D has grown
-# by. Chosen by trying on the trained small encoder; others cost work or quality.
-NOT_ADDITIVE, CHANGE = 0.3, 0.15
+# Standard deviations, relative to the growth of D: of the error of the sum above, and of the change of relative gaps
+# from one level to the next. Tuned on the trained small encoder; other values cost work or quality.
+NON_ADDITIVITY, DRIFT = 0.3, 0.15
 
 
-class Guess(NamedTuple):
-    """A number that is known about: as a normal variable."""
+class Estimate(NamedTuple):
+    """An uncertain number: mean and variance of a normal distribution."""
 
     mean: float
     variance: float
 
 
-class Outlook(NamedTuple):
-    """Of one kept set: how much worse it is than the first of its level, and (sub-blocks, 2) float64 what to expect of
-    it with one more sub-block: the mean and the variance of D, NaN for those it has."""
+class Prior(NamedTuple):
+    """Of one kept set: `gap`, its D minus D of the best set of its level, and `children`, (sub-blocks, 2) float64: mean
+    and variance of its D with one more sub-block skipped, NaN for the sub-blocks it skips already."""
 
     gap: float
     children: torch.Tensor
 
-    def of(self, child: int) -> Guess:
-        """What to expect with `child` skipped as well."""
-        return Guess(*self.children[child].tolist())
+    def of(self, child: int) -> Estimate:
+        """D of the set with `child` skipped as well."""
+        return Estimate(*self.children[child].tolist())
 
 
-def look_ahead(
+def additive_prior(
     order: tuple[int, ...],
     count: int,
-    gap_of: Callable[[tuple[int, ...]], Guess],
+    gap_of: Callable[[tuple[int, ...]], Estimate],
     best: float,
     before: float,
     parent_gap: float,
-) -> Outlook:
-    """For the kept set `order` of `count` sub-blocks, the last of which its level has added.
+) -> Prior:
+    """The prior of the kept set `order`, out of `count` sub-blocks; the last one in `order` was added on this level.
 
-    `gap_of` tells of every set that came from the same one, and of `order`, how much worse it is than the first of the
-    level. `best` is D of that first one, `before` D of the first of the level before, and `parent_gap` how much worse
-    than that the set is that `order` came from.
+    `gap_of` gives the gap to the best set of this level, for `order` and for every set grown from the same parent.
+    `best` is D of that best set, `before` D of the best set of the level before, and `parent_gap` the gap between the
+    parent of `order` and the latter.
     """
     parent, own = order[:-1], gap_of(order)
     children = torch.full((count, 2), torch.nan, dtype=SUM)
@@ -60,10 +60,11 @@ def look_ahead(
         sibling = gap_of((*parent, child))
         # D(order) + D(sibling) - D(parent).
         children[child, 0] = (best + own.mean) + (best + sibling.mean) - (before + parent_gap)
-        children[child, 1] = own.variance + sibling.variance + (NOT_ADDITIVE * (best - before)) ** 2
-    return Outlook(own.mean, children)
+        children[child, 1] = own.variance + sibling.variance + (NON_ADDITIVITY * (best - before)) ** 2
+    return Prior(own.mean, children)
 
 
-def later(parts: Mapping[Key, Guess], growth: float) -> dict[Key, Guess]:
-    """What was found of some trials as parts of D, as it is to be expected of a D that differs by the part `growth`."""
-    return {key: Guess(part.mean, part.variance + (CHANGE * growth) ** 2) for key, part in parts.items()}
+def widened(gaps: Mapping[Key, Estimate], growth: float) -> dict[Key, Estimate]:
+    """Relative gaps of one level as estimates for another, whose D differs by the relative `growth`: the same means,
+    larger variances."""
+    return {key: Estimate(gap.mean, gap.variance + (DRIFT * growth) ** 2) for key, gap in gaps.items()}

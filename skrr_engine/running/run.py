@@ -1,4 +1,4 @@
-"""One search under way: measures assignments row by row, writes every finding down, and tells how far it is."""
+"""One search under way: measures assignments row by row, records every result and reports progress."""
 
 import time
 from collections.abc import Sequence
@@ -19,28 +19,28 @@ from .trial import Trial
 
 __all__ = ["Run"]
 
-# Prompts that tell how fast an encoder is.
+# Prompts that the speed of an encoder is measured on.
 FEW = 8
 
 
 class Run:
-    """What the choosers (`exact`, `racing`) work with. `level`, `levels`, `beams` and the like are set by `search` and
-    only told on."""
+    """What choices (`search.exact`, `search.racing`) work with. `phase`, `level`, `beams` and the like are set by
+    `jobs` and only reported."""
 
     def __init__(self, objective: Objective, state: Checkpoint | None = None, seed: int = 0, fast: bool = False):
-        """`fast` measures in the device's narrow products, all but finalists."""
+        """With `fast`, all but finalists are measured in the device's narrow products."""
         self.objective = objective
         self.narrow = fast and objective.narrow is not None
         self.state = Checkpoint(None, "") if state is None else state
         self.calibration = objective.calibration
         self.shares = _row_shares(self.calibration)
         self.seed = seed
-        # The rows in play.
-        self.every = self.order = torch.randperm(self.rows, generator=torch.Generator().manual_seed(seed)).tolist()
+        # All rows in the seeded order, and those of them that are in play.
+        self.all_rows = self.order = torch.randperm(self.rows, generator=torch.Generator().manual_seed(seed)).tolist()
         self.tokens = {row: batch.length for batch in self.calibration.batches for row in batch.row_ids}
         self.null_rows = sum(portion.rows for portion in objective.null)
         self.began, self.work_before = time.monotonic(), objective.applications
-        self.hard: torch.Tensor | None = None  # (rows,) squared errors that tell where those to come are large
+        self.row_errors: torch.Tensor | None = None  # (rows,) squared errors that predict which rows are hard
         self.phase, self.level, self.levels = "skip", 0, 0
         self.beams: tuple[Beam, ...] = ()
         self.best: float | None = None
@@ -48,7 +48,7 @@ class Run:
         self.at_first = self.seen = 0
         self.time_left = lambda: None
         self.deadline: float | None = None
-        self._told: set[str] = set()
+        self._noticed: set[str] = set()
 
     @property
     def rows(self) -> int:
@@ -67,101 +67,102 @@ class Run:
 
     @property
     def prompts(self) -> float:
-        """How many prompts the rows in play are."""
+        """How many prompts the rows in play make up."""
         if len(self.order) == self.rows:
             return len(self.calibration.prompts)
         return self.shares[self.order].sum().item()
 
     def limit(self, rows: int) -> None:
         """From now on the first `rows` rows of the seeded order are in play, whole prompts or not."""
-        self.order = self.every[: max(1, rows)]
+        self.order = self.all_rows[: max(1, rows)]
 
     def warm_up(self) -> None:
-        """Runs a few prompts through the dense encoder, if nothing has run yet: then its speed is known."""
+        """Runs a few prompts through the dense encoder, if nothing has run yet, to measure its speed."""
         if not self.work:
             self.objective.prepare()
             self.began = time.monotonic()
-            for portion in portions_of(self.calibration, self.every[:FEW]):
+            for portion in portions_of(self.calibration, self.all_rows[:FEW]):
                 self.objective.dense(portion)
 
-    def shuffled(self, tallies: Sequence[Trial]) -> list[int]:
-        """The rows in play in an order of its own for each choice: what comes first decides much, and is not to be the
-        same prompts on every level. The same for the same seed and `tallies`."""
-        drawn = digest_json([self.seed, [as_json(tally.assignment) for tally in tallies]])
+    def shuffled(self, trials: Sequence[Trial]) -> list[int]:
+        """The rows in play, in another order for each choice: the first prompts decide much, and should not be the same
+        ones on every level. Deterministic in the seed and `trials`."""
+        drawn = digest_json([self.seed, [as_json(trial.assignment) for trial in trials]])
         generator = torch.Generator().manual_seed(int(drawn[:15], 16))
         return [self.order[n] for n in torch.randperm(len(self.order), generator=generator)]
 
-    def begin(self, tallies: Sequence[Trial]) -> None:
-        """A choice among `tallies` begins."""
-        self.at_first, self.seen = len(tallies), 0
+    def begin(self, trials: Sequence[Trial]) -> None:
+        """A choice among `trials` begins."""
+        self.at_first, self.seen = len(trials), 0
 
-    def measure_null(self, tallies: Sequence[Trial]) -> None:
-        """The null prompt, for those of `tallies` that have not seen it."""
+    def measure_null(self, trials: Sequence[Trial]) -> None:
+        """Measures the null prompt, for those of `trials` that have not seen it."""
         for final in (False, True):
-            some = [tally for tally in tallies if not tally.null_seen and tally.final == final]
+            some = [trial for trial in trials if not trial.null_seen and trial.final == final]
             self._fill(some, self.objective.null, None, self.narrow and not final)
 
-    def measure(self, tallies: Sequence[Trial], rows: Sequence[int], alive: int | None = None) -> None:
-        """`rows` of the prompts, for each of `tallies` those it has not seen. `alive` tells how many candidates there
-        are in all, if not these."""
+    def measure(self, trials: Sequence[Trial], rows: Sequence[int], alive: int | None = None) -> None:
+        """Measures `rows` of the prompts, for each of `trials` those that it has not seen. `alive` is the number of
+        candidates to report, if not that of `trials`."""
         index = torch.as_tensor(rows, dtype=torch.long)
         missing: dict[tuple, list[Trial]] = {}
-        for tally in tallies:
-            unseen = tuple(index[~tally.seen[index]].tolist())
-            missing.setdefault((unseen, self.narrow and not tally.final), []).append(tally)
+        for trial in trials:
+            unseen = tuple(index[~trial.seen[index]].tolist())
+            missing.setdefault((unseen, self.narrow and not trial.final), []).append(trial)
         for (unseen, narrow), some in missing.items():
             if unseen:
                 self._fill(some, portions_of(self.calibration, unseen), unseen, narrow)
         self.seen = max(self.seen, len(rows))
-        self.tell(len(tallies) if alive is None else alive)
+        self.report_progress(len(trials) if alive is None else alive)
 
-    def finalists(self, tallies: Sequence[Trial]) -> list[Trial]:
-        """`tallies` for a last comparison, in float32: where they were measured in less, new ones that have seen the
-        null prompt only."""
+    def finalists(self, trials: Sequence[Trial]) -> list[Trial]:
+        """`trials` for a last comparison in float32: new ones, which have seen the null prompt only, for those that
+        were measured in narrow products."""
         if not self.narrow:
-            return list(tallies)
-        found = []
-        for tally in tallies:
-            found.append(tally if tally.final else Trial(self.objective, tally.assignment))
-            found[-1].final = True
-        self.measure_null(found)
-        return found
+            return list(trials)
+        finalists = []
+        for trial in trials:
+            finalists.append(trial if trial.final else Trial(self.objective, trial.assignment))
+            finalists[-1].final = True
+        self.measure_null(finalists)
+        return finalists
 
-    def give_up(self, tally: Trial) -> None:
-        """Nothing more will be measured of `tally`."""
-        unseen = len(self.order) - int(tally.seen.sum()) + (0 if tally.null_seen else self.null_rows)
+    def give_up(self, trial: Trial) -> None:
+        """`trial` is out: what it has not seen is reported as done."""
+        unseen = len(self.order) - int(trial.seen.sum()) + (0 if trial.null_seen else self.null_rows)
         if unseen:
             self.objective.report(Step(unseen / (len(self.order) + self.null_rows)))
 
-    def whole(self, tally: Trial) -> bool:
-        """Whether `tally` has seen all that is in play."""
-        return tally.null_seen and int(tally.seen.sum()) == len(self.order)
+    def complete(self, trial: Trial) -> bool:
+        """Whether `trial` has seen all rows in play and the null prompt."""
+        return trial.null_seen and int(trial.seen.sum()) == len(self.order)
 
-    def bound(self, tally: Trial) -> float:
-        """`D` over the rows in play cannot be below this."""
-        return tally.squared[tally.seen].sum().item() / self.prompts + self.objective.null_weight * tally.null
+    def bound(self, trial: Trial) -> float:
+        """A lower bound of `D` over the rows in play."""
+        return trial.squared[trial.seen].sum().item() / self.prompts + self.objective.null_weight * trial.null
 
-    def found(self, tally: Trial) -> Discrepancy:
-        """`D` as the rows that `tally` has seen tell it: exact where it has seen all that are in play."""
-        seen = int(tally.seen.sum())
-        return tally.total(self.prompts if seen == len(self.order) else self.shares[tally.seen].sum().item())
+    def discrepancy(self, trial: Trial) -> Discrepancy:
+        """`D` estimated from the rows that `trial` has seen; exact where it has seen all of them."""
+        seen = int(trial.seen.sum())
+        return trial.total(self.prompts if seen == len(self.order) else self.shares[trial.seen].sum().item())
 
-    def value(self, tally: Trial, rows: Sequence[int]) -> float:
-        """`D` as `rows` and the null prompt tell it."""
+    def value(self, trial: Trial, rows: Sequence[int]) -> float:
+        """`D` estimated from `rows` and the null prompt."""
         index = torch.as_tensor(rows, dtype=torch.long)
-        conditional = tally.squared[index].sum() / self.shares[index].sum()
-        return conditional.item() + self.objective.null_weight * tally.null
+        conditional = trial.squared[index].sum() / self.shares[index].sum()
+        return conditional.item() + self.objective.null_weight * trial.null
 
-    def scatter(self, tally: Trial, rival: Trial, rows: Sequence[int]) -> float:
-        """The standard error of the difference of their values, over `rows`; infinite for a single row."""
+    def standard_error(self, trial: Trial, rival: Trial, rows: Sequence[int]) -> float:
+        """The standard error of the difference of their values on `rows`, from paired differences; infinite for a
+        single row."""
         if len(rows) < 2:
             return torch.inf
         index = torch.as_tensor(rows, dtype=torch.long)
-        difference = tally.squared[index] - rival.squared[index]
+        difference = trial.squared[index] - rival.squared[index]
         return (difference.std() * len(rows) ** 0.5 / self.shares[index].sum()).item()
 
-    def tell(self, candidates: int) -> None:
-        """A Progress event."""
+    def report_progress(self, candidates: int) -> None:
+        """Reports a Progress event, with `candidates` left in the choice under way."""
         self.objective.report(
             Progress(
                 phase=self.phase,
@@ -181,18 +182,18 @@ class Run:
         )
 
     def notice(self, text: str) -> None:
-        """A sentence for the user; the same one is told once."""
-        if text not in self._told:
-            self._told.add(text)
+        """Reports a sentence for the user, the same one only once."""
+        if text not in self._noticed:
+            self._noticed.add(text)
             self.objective.report(Notice(text))
 
     def _fill(
-        self, tallies: Sequence[Trial], portions: Sequence[Portion], rows: tuple[int, ...] | None, narrow: bool
+        self, trials: Sequence[Trial], portions: Sequence[Portion], rows: tuple[int, ...] | None, narrow: bool
     ) -> None:
         """Measures, or reads from disk what has been measured before."""
-        if not tallies or not portions:
+        if not trials or not portions:
             return
-        assignments = [tally.assignment for tally in tallies]
+        assignments = [trial.assignment for trial in trials]
         key = digest_json(["null" if rows is None else rows, list(map(as_json, assignments)), narrow])[:32]
         with self.objective.narrowed() if narrow else nullcontext():
             found = self.state.once(key, lambda: self._sweep(assignments, portions))
@@ -200,8 +201,8 @@ class Run:
         for portion in portions:
             values = found[:, :, start : start + portion.rows]
             start += portion.rows
-            for tally, (squared, cosine, *norms) in zip(tallies, values, strict=True):
-                tally.note(portion, Terms(squared, cosine, tuple(norms) if portion.null else None))
+            for trial, (squared, cosine, *norms) in zip(trials, values, strict=True):
+                trial.note(portion, Terms(squared, cosine, tuple(norms) if portion.null else None))
 
     def _sweep(self, assignments: list, portions: Sequence[Portion]) -> torch.Tensor:
         """(assignments, 2 or 4, rows): squared and cosine terms, for the null prompt its norms too. Raises TimeUp when

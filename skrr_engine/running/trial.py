@@ -1,21 +1,21 @@
-"""A candidate of one choice: its errors so far, and what the race expects of it."""
+"""A candidate of one choice: its errors so far, and what a race expects and finds of it."""
 
 from ..measure.execute import Assignment
 from ..measure.objective import Objective, Tally
-from .prior import Guess
+from .prior import Estimate
 
 __all__ = ["Trial"]
 
 
 class Trial(Tally):
-    """The tally of one assignment among others that it is compared with.
+    """The tally of one assignment that is compared with others.
 
-    `final`: measured in float32, by `Run.finalists`. `expected`: D before anything is measured. `gap`: by how much a
-    race has found it worse than its winner. Both are None where they are not known.
+    `final`: measured in float32 throughout, see `Run.finalists`. `expected`: the prior estimate of its D. `gap`: a
+    race's estimate of its D minus the winner's. Both are None where nothing is known.
     """
 
     def __init__(self, objective: Objective, assignment: Assignment):
         super().__init__(objective)
         self.assignment, self.final = assignment, False
-        self.expected: Guess | None = None
-        self.gap: Guess | None = None
+        self.expected: Estimate | None = None
+        self.gap: Estimate | None = None

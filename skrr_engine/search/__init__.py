@@ -1,4 +1,5 @@
-"""Which sub-blocks go: Algorithms 1 and 2 as published (`reference`), exactly, and fast. Imports `running`.
+"""Which sub-blocks to skip and to re-use: Algorithms 1 and 2 as published (`reference`), exact, and fast. Imports
+`running`.
 
 Read `reference.py` first, then `beam.py` and `reuse.py`.
 """

@@ -1,82 +1,56 @@
-"""The Skip search: Algorithm 1, level by level so that it can stop and resume."""
+"""Skip: one level of Algorithm 1.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+The paper's names: B is the beam of the level before, S one of its sets, i the sub-block that is skipped next, D the
+discrepancy, B_new the longer sets. The loop over levels is in `jobs.skip_phase`, which can stop and resume between two
+of them. `reference.algorithm_1` is the whole algorithm, slow and literal, and says where the published text is mended.
+"""
 
-import torch
+from collections.abc import Sequence
 
-from ..measure.discrepancy import Discrepancy
 from ..measure.execute import assign
 from ..measure.objective import Objective
-from ..running.prior import Outlook, look_ahead
 from ..running.run import Run
 from ..running.trial import Trial
+from .candidate import Candidate, Choose, Order
 from .exact import choose_exactly
+from .level_priors import apply_priors, next_priors
 
-__all__ = ["Candidate", "Choose", "next_level"]
-
-# How the best of a level are told: the run, all candidates, how many to keep (None: all) -> those, best first.
-Choose = Callable[[Run, Sequence[Trial], int | None], list[Trial]]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A set of skipped sub-blocks in the order in which it was found, and its discrepancy; of a level's best one also
-    what it was summed from (`Tally.errors`). `outlook` is what a race has found out about the next level."""
-
-    order: tuple[int, ...]
-    discrepancy: Discrepancy
-    errors: torch.Tensor | None = field(default=None, compare=False)
-    outlook: Outlook | None = field(default=None, compare=False)
+__all__ = ["next_level"]
 
 
 def next_level(
-    run: Run, beams: list[Candidate], beam: int | None, choose: Choose = choose_exactly
+    run: Run, beams: Sequence[Candidate], beam: int | None, choose: Choose = choose_exactly
 ) -> list[Candidate]:
-    """The best `beam` sets (None: all) that are one sub-block larger than those of `beams`, best first.
+    """B <- top-k(B_new): the best `beam` sets (None: all) that are one sub-block larger than a set of `beams`.
 
-    `beams` empty means the dense encoder. Each set is measured once, however many beams lead to it; the best one is
-    measured whole, the others as far as `choose` needs to tell them apart. Sub-blocks that nothing reads go first, and
-    no other is measured as long as there are any: they are free.
+    Best first; `beams` empty means the dense encoder. A set that several beams lead to is one candidate. The best set
+    is measured on all prompts, the others as far as `choose` needs to tell them apart.
     """
     count = len(run.objective.stack.subblocks)
-    dead = run.objective.dead
-    orders: dict[frozenset, tuple[int, ...]] = {}
-    for parent in [candidate.order for candidate in beams] or [()]:
-        left = [i for i in range(count) if i not in parent]
-        for i in [i for i in left if i in dead] or left:
-            orders.setdefault(frozenset((*parent, i)), (*parent, i))
-    # Of equal ones `choose` takes the first listed: fewer bytes kept, then the lexicographically first set.
-    listed = sorted(orders.values(), key=lambda order: (-_removed(run.objective, order), sorted(order)))
-    tallies = {order: Trial(run.objective, assign(count, order)) for order in listed}
-    found = {tally.assignment: order for order, tally in tallies.items()}
-    parents = {candidate.order: candidate for candidate in beams}
-    for order, tally in tallies.items():
-        if beams and (outlook := parents[order[:-1]].outlook):
-            tally.expected = outlook.of(order[-1])
-    run.hard = None if not beams or beams[0].errors is None else beams[0].errors[0, :-2]
-    best = choose(run, list(tallies.values()), beam)
+    new: dict[frozenset, Order] = {}  # B_new
+    for order in [candidate.order for candidate in beams] or [()]:  # for each S in B
+        for i in _allowed(run.objective, order):  # for each i not in S
+            new.setdefault(frozenset((*order, i)), (*order, i))  # S + [i], once for all permutations (trap 3)
+    # Among equal D `choose` takes the first listed: fewer bytes kept, then the lexicographically first set (trap 3).
+    listed = sorted(new.values(), key=lambda order: (-_bytes(run.objective, order), sorted(order)))
+    trials = {order: Trial(run.objective, assign(count, order)) for order in listed}
+    apply_priors(run, beams, trials)
+    best = choose(run, list(trials.values()), beam)  # D of each in B_new; B <- top-k(B_new) (trap 1)
     best[:1] = run.finalists(best[:1])
     run.measure(best[:1], run.order, len(best))
-    gaps = {frozenset(order): tally.gap for order, tally in tallies.items()}
-    # Of a set that only dead ones were added to, nothing is known about the others.
-    whole_families = not any(order[-1] in dead for order in listed)
-    before = beams[0].discrepancy.value if beams else 0.0
-    kept = []
-    for n, tally in enumerate(best):
-        order, outlook = found[tally.assignment], None
-        if gaps[frozenset(order)] is not None and whole_families:
-            parent_gap = _gap(parents[order[:-1]], before) if beams else 0.0
-            first = run.found(best[0]).value
-            outlook = look_ahead(order, count, lambda some: gaps[frozenset(some)], first, before, parent_gap)
-        kept.append(Candidate(order, run.found(tally), None if n else tally.errors(), outlook))
-    return kept
+    priors = next_priors(run, beams, trials, best)
+    orders = {trial.assignment: order for order, trial in trials.items()}
+    return [
+        Candidate(orders[trial.assignment], run.discrepancy(trial), None if n else trial.errors(), prior)
+        for n, (trial, prior) in enumerate(zip(best, priors, strict=True))
+    ]
 
 
-def _gap(candidate: Candidate, best: float) -> float:
-    """By how much `candidate` is worse than the first of its level, of discrepancy `best`."""
-    return candidate.discrepancy.value - best if candidate.outlook is None else candidate.outlook.gap
+def _allowed(objective: Objective, order: Order) -> list[int]:
+    """What can be skipped next: sub-blocks that nothing reads as long as there are any, for they are free."""
+    left = [i for i in range(len(objective.stack.subblocks)) if i not in order]
+    return [i for i in left if i in objective.dead] or left
 
 
-def _removed(objective: Objective, order: tuple[int, ...]) -> int:
+def _bytes(objective: Objective, order: Order) -> int:
     return sum(objective.stack.subblocks[i].bytes for i in order)

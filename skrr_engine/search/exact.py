@@ -1,10 +1,10 @@
-"""Which of many assignments have the lowest discrepancy: the answer of measuring each one whole, for less work.
+"""Which of many assignments have the lowest discrepancy: the answer of measuring each on all prompts, for less work.
 
-`D` is a sum of terms that are never negative, so any part of it is a bound from below. Once `keep` assignments are
-measured whole, the worst of them is a bound from above on every winner, and an assignment whose part exceeds it
-(strictly: ties survive) needs no further prompt. To get there fast: the null prompt goes first (it is short, and what
-ruins guidance shows there), then the prompts on which most error a token is expected, from what was measured whole; and
-whoever leads after a few of them is measured whole at once, which lowers the bound.
+`D` is a sum of terms that are never negative, so a sum over some prompts is a lower bound. Once `keep` assignments are
+measured on all prompts, the worst of them is an upper bound for every winner, and an assignment whose partial sum is
+above it (strictly: ties survive) needs no further prompt. To get there fast, the null prompt goes first: it is short,
+and sets that ruin guidance fail there. Then come the prompts with the largest expected error a token, estimated from
+the assignments that are complete; and the leaders after a few prompts are completed at once, which lowers the bound.
 """
 
 import math
@@ -18,82 +18,86 @@ from ..running.trial import Trial
 
 __all__ = ["choose_exactly"]
 
-# Sets this close are told apart by rounding: float32 streams, sums in another order.
+# Relative differences up to this are rounding: float32 streams, sums in another order.
 ROUNDING = 1e-6
-# Prompts of the first look at everybody, and how chunks grow from there.
+# Prompts of the first chunk, and the growth of chunks from there.
 FIRST, GROWTH = 8, 1.04
-# A bound is lowered, by measuring ahead whoever leads, as long as more than so many times the winners can be given up.
+# Leaders are completed early as long as more than this many times `keep` assignments are left.
 MANY = 4
 
 
 def choose_exactly(
-    run: Run, tallies: Sequence[Trial], keep: int | None, bound: float | None = None, hard: torch.Tensor | None = None
+    run: Run,
+    trials: Sequence[Trial],
+    keep: int | None,
+    bound: float | None = None,
+    row_errors: torch.Tensor | None = None,
 ) -> list[Trial]:
-    """The best `keep` of `tallies` (None: all), measured whole, best first; of equal ones the first listed.
+    """The best `keep` of `trials` (None: all), measured on all prompts, best first; among equal ones the first listed.
 
-    `bound` is a discrepancy that no winner exceeds and `hard` (rows,) says on which rows most is to be expected, if
-    that is known; else both come from those that lead.
+    `bound` is a known upper bound of the winners' discrepancies and `row_errors` (rows,) squared errors that predict
+    which rows are hard; where they are not given, both come from the leaders.
     """
-    keep = len(tallies) if keep is None else min(keep, len(tallies))
-    run.begin(tallies)
-    run.measure_null(tallies)
-    known, alive = bound is not None, list(tallies)
-    whole = [tally for tally in alive if run.whole(tally)]
-    rows = _hardest_first(run, run.order, hard if known else _squared(whole, run.hard))
+    keep = len(trials) if keep is None else min(keep, len(trials))
+    run.begin(trials)
+    run.measure_null(trials)
+    known, alive = bound is not None, list(trials)
+    complete = [trial for trial in alive if run.complete(trial)]
+    rows = _hardest_first(run, run.order, row_errors if known else _row_errors(complete, run.row_errors))
     done, size = 0, FIRST
     while done < len(rows):
-        if len(whole) >= keep and not known:
-            bound = sorted(run.found(tally).value for tally in whole)[keep - 1]
+        if len(complete) >= keep and not known:
+            bound = sorted(run.discrepancy(trial).value for trial in complete)[keep - 1]
         if bound is not None:
-            alive = _below(run, alive, bound)
+            alive = _within(run, alive, bound)
         run.measure(alive, rows[done : done + size])
         done, size = done + size, math.ceil(size * GROWTH)
-        if known or (len(whole) >= keep and len(alive) <= MANY * keep):
+        if known or (len(complete) >= keep and len(alive) <= MANY * keep):
             continue
-        leading = sorted(alive, key=lambda tally: run.value(tally, rows[:done]))[:keep]
-        ahead = [tally for tally in leading if not run.whole(tally)]
-        if ahead:
-            run.measure(ahead, run.order, len(alive))
-            whole += ahead
-            rows[done:] = _hardest_first(run, rows[done:], _squared(whole))
-    alive = sorted(alive, key=lambda tally: run.found(tally).value)
+        leaders = sorted(alive, key=lambda trial: run.value(trial, rows[:done]))[:keep]
+        unfinished = [trial for trial in leaders if not run.complete(trial)]
+        if unfinished:
+            run.measure(unfinished, run.order, len(alive))
+            complete += unfinished
+            rows[done:] = _hardest_first(run, rows[done:], _row_errors(complete))
+    alive = sorted(alive, key=lambda trial: run.discrepancy(trial).value)
     for better, worse in pairwise(alive[: keep + 1]):
-        _tell_near_tie(run, better, worse)
+        _notice_near_tie(run, better, worse)
     return alive[:keep]
 
 
-def _tell_near_tie(run: Run, better: Trial, worse: Trial) -> None:
-    """Between sets that close, rounding decides, and on another machine may decide otherwise."""
-    low, high = run.found(better).value, run.found(worse).value
+def _notice_near_tie(run: Run, better: Trial, worse: Trial) -> None:
+    """Rounding decides between sets this close, and may decide otherwise on another machine."""
+    low, high = run.discrepancy(better).value, run.discrepancy(worse).value
     if high - low <= ROUNDING * high:
-        one, two = (_words(tally) for tally in (better, worse))
+        one, two = (_text(trial) for trial in (better, worse))
         run.notice(f"Within rounding of each other: {one} (D {low:.9g}, taken first) and {two} (D {high:.9g}).")
 
 
-def _words(tally: Trial) -> str:
+def _text(trial: Trial) -> str:
     """The assignment as people write it: 3, 5<-7."""
-    places = enumerate(tally.assignment)
+    places = enumerate(trial.assignment)
     return ", ".join(f"{n}" if source is None else f"{n}<-{source}" for n, source in places if source != n)
 
 
-def _squared(tallies: Sequence[Trial], otherwise: torch.Tensor | None = None) -> torch.Tensor | None:
-    """(rows,) the squared errors of `tallies`, which are whole, added up; of none `otherwise`."""
-    return sum(tally.squared for tally in tallies) if tallies else otherwise
+def _row_errors(complete: Sequence[Trial], default: torch.Tensor | None = None) -> torch.Tensor | None:
+    """(rows,) the squared errors of all `complete` trials, summed; without any, `default`."""
+    return sum(trial.squared for trial in complete) if complete else default
 
 
-def _hardest_first(run: Run, rows: Sequence[int], hard: torch.Tensor | None) -> list[int]:
-    """`rows`, those with the largest error a token first: a token is what a measurement costs. As they come where no
-    error is known."""
-    if hard is None:
+def _hardest_first(run: Run, rows: Sequence[int], row_errors: torch.Tensor | None) -> list[int]:
+    """`rows` by decreasing error a token, for a measurement is paid by the token. In the given order where no errors
+    are known."""
+    if row_errors is None:
         return list(rows)
-    expected = hard.nan_to_num()
+    expected = row_errors.nan_to_num()
     return sorted(rows, key=lambda row: (-expected[row].item() / run.tokens[row], row))
 
 
-def _below(run: Run, alive: list[Trial], bound: float) -> list[Trial]:
-    """Those that may still be winners; the others are given up."""
+def _within(run: Run, alive: list[Trial], bound: float) -> list[Trial]:
+    """The trials that may still be among the winners; the others are given up."""
     limit = bound * (1 + ROUNDING)
-    for tally in alive:
-        if run.bound(tally) > limit:
-            run.give_up(tally)
-    return [tally for tally in alive if not run.bound(tally) > limit]
+    for trial in alive:
+        if run.bound(trial) > limit:
+            run.give_up(trial)
+    return [trial for trial in alive if not run.bound(trial) > limit]

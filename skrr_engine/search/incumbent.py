@@ -1,7 +1,8 @@
-"""What stands until something better has been measured whole: a race may be wrong by more than there is to gain.
+"""The incumbent and its challengers: nothing replaces the best assignment so far unless it is better on all prompts.
 
-The same trials come back on the next level, against another set. By which part of D each was worse than what stood
-then is known of a race, and is about what it will be: most need not be measured again.
+A race alone may be wrong by more than there is to gain. The same challengers come back on the next level, against
+another incumbent. Their relative gaps, (D of the challenger - D of the incumbent) / D of the incumbent, change little
+from level to level, so most of them need not be measured again.
 """
 
 from collections.abc import Mapping
@@ -10,20 +11,20 @@ import torch
 
 from ..measure.discrepancy import Discrepancy
 from ..measure.execute import Assignment
-from ..running.prior import Guess, Key
+from ..running.prior import Estimate, Key
 from ..running.run import Run
 from ..running.trial import Trial
-from .beam import Choose
+from .candidate import Choose
 
-__all__ = ["Standing"]
+__all__ = ["Incumbent"]
 
-# Of a trial of which nothing is known: it may be worse by any part of D.
-NOTHING = Guess(0.0, 100.0)
+# The relative gap of a challenger of which nothing is known.
+UNKNOWN = Estimate(0.0, 100.0)
 
 
-class Standing:
-    """The assignment that stands, measured whole. `errors`, where they are known, are what it was measured at
-    (`Tally.errors`); it is not measured again."""
+class Incumbent:
+    """The best assignment so far, measured on all prompts. With `errors` (`Tally.errors`), which an earlier
+    measurement gave, it is not measured again."""
 
     def __init__(self, run: Run, assignment: Assignment, errors: torch.Tensor | None = None):
         known = Trial(run.objective, assignment)
@@ -31,58 +32,58 @@ class Standing:
             known.recall(errors, run.order)
             known.final = True
         self.run = run
-        # It is compared with trials in the products in which those are measured; what counts is float32.
-        self.tally = Trial(run.objective, assignment) if run.narrow else known
-        self._whole = self._measured(known)
+        # Races compare in the narrow products in which challengers are measured; decisions are made in float32.
+        self._raced = Trial(run.objective, assignment) if run.narrow else known
+        self._final = self._measured(known)
 
     @property
     def discrepancy(self) -> Discrepancy:
-        """Over all that is in play, in float32 at least."""
-        return self.run.found(self._whole)
+        """Over all rows in play, in float32 at least."""
+        return self.run.discrepancy(self._final)
 
     def errors(self) -> torch.Tensor:
-        """What `discrepancy` was summed from."""
-        return self._whole.errors()
+        """The terms of `discrepancy`."""
+        return self._final.errors()
 
-    def challenged(
-        self, trials: Mapping[Key, Trial], choose: Choose, parts: Mapping[Key, Guess]
-    ) -> tuple[Key | None, dict[Key, Guess]]:
-        """The best of `trials` if it is better, which stands from now on, else None; and by which part of D each was
-        found worse than what stood, if that was told. Of equal ones what stands goes first, then the first listed.
-        `parts` is what to expect of them, of as many as something is known of (`outlook.later`)."""
+    def challenge(
+        self, trials: Mapping[Key, Trial], choose: Choose, expected: Mapping[Key, Estimate]
+    ) -> tuple[Key | None, dict[Key, Estimate]]:
+        """The best of `trials` if it is better, which is the incumbent from now on, else None; and the relative gap of
+        each trial that a race has estimated. Among equal ones the incumbent comes first, then the first listed.
+        `expected` holds prior estimates of relative gaps, as far as there are any (`prior.widened`)."""
         value = self.discrepancy.value
         if not trials or not value:  # nothing is better than 0
             for trial in trials.values():
                 self.run.give_up(trial)
             return None, {}
-        self.tally.expected = Guess(value, 0.0)
+        incumbent = self._raced
+        incumbent.expected = Estimate(value, 0.0)
         for key, trial in trials.items():
-            mean, variance = parts.get(key, NOTHING)
-            trial.expected = Guess(value * (1 + mean), value**2 * variance)
-        before = self.tally
-        (best,) = choose(self.run, [before, *trials.values()], 1)
-        found = {key: _part(trial, before, value) for key, trial in trials.items() if trial.gap is not None}
-        if best is before:
-            return None, found
+            mean, variance = expected.get(key, UNKNOWN)
+            trial.expected = Estimate(value * (1 + mean), value**2 * variance)
+        (best,) = choose(self.run, [incumbent, *trials.values()], 1)
+        gaps = {key: _relative_gap(trial, incumbent, value) for key, trial in trials.items() if trial.gap is not None}
+        if best is incumbent:
+            return None, gaps
         winner = next(key for key, trial in trials.items() if trial is best)
-        whole = self._measured(best)
-        worse = self.run.found(whole).value - value
-        if best.gap is not None:  # the race has seen it in part, and at its luckiest
-            found[winner] = Guess(worse / value, 0.0)
-        if worse >= 0:
-            return None, found
-        self.tally, self._whole = best, whole
-        return winner, found
+        final = self._measured(best)
+        difference = self.run.discrepancy(final).value - value
+        if best.gap is not None:  # estimated from some prompts, on which the winner was lucky
+            gaps[winner] = Estimate(difference / value, 0.0)
+        if difference >= 0:
+            return None, gaps
+        self._raced, self._final = best, final
+        return winner, gaps
 
-    def _measured(self, tally: Trial) -> Trial:
-        """`tally`, or a new one in float32, measured whole."""
-        (final,) = self.run.finalists([tally])
+    def _measured(self, trial: Trial) -> Trial:
+        """`trial`, or a new one in float32, measured on all rows in play."""
+        (final,) = self.run.finalists([trial])
         self.run.measure_null([final])
         self.run.measure([final], self.run.order)
         return final
 
 
-def _part(trial: Trial, standing: Trial, value: float) -> Guess:
-    """By which part of `value` the race has found `trial` worse than `standing`."""
-    mean, variance = trial.gap.mean - standing.gap.mean, trial.gap.variance + standing.gap.variance
-    return Guess(mean / value, variance / value**2)
+def _relative_gap(trial: Trial, incumbent: Trial, value: float) -> Estimate:
+    """The difference of both gaps to the race's winner, as a part of the incumbent's discrepancy `value`."""
+    mean, variance = trial.gap.mean - incumbent.gap.mean, trial.gap.variance + incumbent.gap.variance
+    return Estimate(mean / value, variance / value**2)

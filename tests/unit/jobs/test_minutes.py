@@ -1,4 +1,4 @@
-"""A search within a given time, what is told of the time left, and how many prompts fit."""
+"""A search within a given time, what is reported of the time left, and how many prompts fit."""
 
 import math
 import time
@@ -7,7 +7,7 @@ import pytest
 
 from skrr_engine.errors import SkrrError
 from skrr_engine.events import LevelDone, Progress
-from skrr_engine.jobs import search
+from skrr_engine.jobs import job
 from skrr_engine.jobs.forecast import Forecast
 from skrr_engine.jobs.regret import ENOUGH, REGRET, prompts_in_time, regret
 from skrr_engine.jobs.search import Settings, find_plan
@@ -86,20 +86,20 @@ def test_fewer_prompts_regret_more():
 @pytest.mark.parametrize("mode", ["fast", "exact"])
 def test_the_work_left_is_foretold(tiny, mode, monkeypatch):
     """From the third level on within a factor of 3 of what it came to; and it ends at nothing."""
-    told = []
+    reported = []
 
     class Watched(Forecast):
         def finished(self):
             super().finished()
-            told.append((self.run.work, self.work_left()))
+            reported.append((self.run.work, self.work_left()))
 
-    monkeypatch.setattr(search, "Forecast", Watched)
+    monkeypatch.setattr(job, "Forecast", Watched)
     like = tiny.objective(tiny.stack(layers=8, seed=3))
     objective = Objective(like.stack, tiny.rows(48), like.projection)
     find_plan(objective, Settings("t5xxl", 0.4, beam=2, mode=mode))
-    total = told[-1][0]
-    assert told[-1][1] == 0
-    for done, left in told[2 : len(told) // 2 + 1]:
+    total = reported[-1][0]
+    assert reported[-1][1] == 0
+    for done, left in reported[2 : len(reported) // 2 + 1]:
         assert 1 / 3 < left / (total - done) < 3
 
 
@@ -107,7 +107,7 @@ def test_progress_says_where_the_search_stands(tiny):
     events = []
     objective = objective_of(tiny, 24, report=events.append)
     plan = find_plan(objective, Settings("t5xxl", 0.3, beam=2))
-    told = [event for event in events if isinstance(event, Progress)]
+    reported = [event for event in events if isinstance(event, Progress)]
     done = [event for event in events if isinstance(event, LevelDone)]
     blocks = objective.stack.subblocks
     assert [event.skipped for event in done] == list(range(1, len(plan.levels) + 1))
@@ -116,15 +116,15 @@ def test_progress_says_where_the_search_stands(tiny):
         assert best.discrepancy == event.discrepancy
         assert event.bytes_saved == sum(blocks[i].bytes for i in best.order)
         assert len(event.beams) <= 2
-    for event in told:
+    for event in reported:
         assert 0 < event.candidates <= event.candidates_at_first
         assert 0 <= event.prompts <= event.prompts_in_all == 24
         assert event.level <= event.levels
         assert event.seconds_left is None or event.seconds_left >= 0
-    skip = [event for event in told if event.phase == "skip"]
+    skip = [event for event in reported if event.phase == "skip"]
     assert (skip[0].best, skip[0].bytes_saved, skip[0].beams) == (None, 0, ())
     assert (skip[-1].best, skip[-1].bytes_saved) == (done[-2].discrepancy, done[-2].bytes_saved)
-    assert {event.phase for event in told} == {"skip", "re-use"}
+    assert {event.phase for event in reported} == {"skip", "re-use"}
     assert skip[-1].describe().startswith(f"level {len(done)} of about {skip[-1].levels}, ")
     assert abs(skip[-1].levels - len(done)) <= 1
     assert " to go" in skip[-1].describe()

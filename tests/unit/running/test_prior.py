@@ -1,11 +1,11 @@
-"""What a level lets expect of the next one, against measuring it, and what a race makes of that."""
+"""The prior that one level gives the next, against measuring it, and what a race makes of it."""
 
 import pytest
 import torch
 
 from skrr_engine.measure.execute import assign
 from skrr_engine.measure.objective import Objective
-from skrr_engine.running.prior import Guess, later
+from skrr_engine.running.prior import Estimate, widened
 from skrr_engine.running.run import Run
 from skrr_engine.running.trial import Trial
 from skrr_engine.search.beam import next_level
@@ -22,16 +22,16 @@ def value(objective, order):
 
 
 def whole(run, *orders):
-    tallies = [Trial(run.objective, assign(8, order)) for order in orders]
-    run.measure_null(tallies)
-    run.measure(tallies, run.order)
-    return tallies
+    trials = [Trial(run.objective, assign(8, order)) for order in orders]
+    run.measure_null(trials)
+    run.measure(trials, run.order)
+    return trials
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_it_is_the_sum_of_what_was_measured(tiny, seed):
-    """So few prompts that what is measured is measured whole: D(w) + D(b + c) - D(b), to rounding, and no variance but
-    that of the sum. What was hopeless on the level before is not known so well."""
+def test_the_prior_is_the_sum_of_what_was_measured(tiny, seed):
+    """So few prompts that every measurement is on all of them: D(w) + D(b + c) - D(b), to rounding, and no variance but
+    that of the sum. Of what a race gave up on the level before less is known."""
     objective = objective_of(tiny, seed, FIRST)
     level, before = [], 0.0
     for size in (1, 2, 3):
@@ -40,10 +40,10 @@ def test_it_is_the_sum_of_what_was_measured(tiny, seed):
         for kept in level:
             *parent, _ = kept.order
             own, left = value(objective, kept.order), value(objective, parent)
-            assert kept.outlook.gap == pytest.approx(own - best, rel=1e-6, abs=1e-9)
-            assert all(kept.outlook.children[n].isnan().all() for n in kept.order)
+            assert kept.prior.gap == pytest.approx(own - best, rel=1e-6, abs=1e-9)
+            assert all(kept.prior.children[n].isnan().all() for n in kept.order)
             for child in set(range(8)) - set(kept.order):
-                expected, children = kept.outlook.of(child), children + 1
+                expected, children = kept.prior.of(child), children + 1
                 least = (0.3 * (best - before)) ** 2
                 if expected.variance == pytest.approx(least, rel=1e-6):
                     assert expected.mean == pytest.approx(own + value(objective, [*parent, child]) - left, rel=1e-6)
@@ -54,7 +54,7 @@ def test_it_is_the_sum_of_what_was_measured(tiny, seed):
         before = best
 
 
-def test_it_tells_nearly_what_comes(tiny):
+def test_the_prior_predicts_most_of_the_next_level(tiny):
     """Of what a sub-block costs, most is known a level ahead: over six encoders."""
     off, spread = [], []
     for seed in range(6):
@@ -62,21 +62,21 @@ def test_it_tells_nearly_what_comes(tiny):
         (best, *_) = next_level(Run(objective), [], 3, choose_by_racing)
         children = [child for child in range(8) if child not in best.order]
         real = torch.tensor([value(objective, [*best.order, child]) for child in children])
-        told = torch.tensor([best.outlook.of(child).mean for child in children])
-        off.append((told - real).square().mean())
+        predicted = torch.tensor([best.prior.of(child).mean for child in children])
+        off.append((predicted - real).square().mean())
         spread.append(real.var(correction=0))
     assert sum(off) < 0.3 * sum(spread)
 
 
-def test_the_gap_weighs_what_was_expected_by_its_precision(tiny):
+def test_the_gap_weighs_prior_and_measurement_by_precision(tiny):
     run = Run(objective_of(tiny, 1, 40))
     one, two = whole(run, [1], [4])
     rows = run.order[:16]
     measured = gap(run, one, two, rows)
     assert measured.mean == pytest.approx(run.value(one, rows) - run.value(two, rows))
-    assert measured.variance == pytest.approx(run.scatter(one, two, rows) ** 2 * (1 - 16 / 40))
-    one.expected, two.expected = Guess(3.0, 0.5), Guess(1.0, 0.25)
-    assert gap(run, one, two, ()) == Guess(2.0, 0.75)
+    assert measured.variance == pytest.approx(run.standard_error(one, two, rows) ** 2 * (1 - 16 / 40))
+    one.expected, two.expected = Estimate(3.0, 0.5), Estimate(1.0, 0.25)
+    assert gap(run, one, two, ()) == Estimate(2.0, 0.75)
     weights = 1 / torch.tensor([measured.variance, 0.75], dtype=torch.float64)
     mean = (weights * torch.tensor([measured.mean, 2.0], dtype=torch.float64)).sum() / weights.sum()
     assert gap(run, one, two, rows) == pytest.approx((mean.item(), 1 / weights.sum().item()))
@@ -85,18 +85,18 @@ def test_the_gap_weighs_what_was_expected_by_its_precision(tiny):
 
 
 def test_what_is_expected_to_be_hopeless_is_not_measured(tiny):
-    """And keeps what was expected of it, beside the winner."""
+    """And its gap to the winner is the expected one."""
     run = Run(objective_of(tiny, 2, 256))
-    tallies = [Trial(run.objective, assign(8, [n])) for n in range(8)]
+    trials = [Trial(run.objective, assign(8, [n])) for n in range(8)]
     known = whole(run, *([n] for n in range(8)))
-    for tally, real in zip(tallies, known, strict=True):
-        tally.expected = Guess(run.found(real).value, 1e-12)
-    tallies[3].expected = Guess(100.0, 1.0)
-    kept = choose_by_racing(run, tallies, 2)
-    assert tallies[3] not in kept and not tallies[3].seen.any() and not tallies[3].null_seen
-    first = run.found(known[tallies.index(kept[0])]).value
-    assert tallies[3].gap.mean == pytest.approx(100 - first, rel=1e-3)
-    assert tallies[3].gap.variance == pytest.approx(1.0, rel=1e-3)
+    for trial, real in zip(trials, known, strict=True):
+        trial.expected = Estimate(run.discrepancy(real).value, 1e-12)
+    trials[3].expected = Estimate(100.0, 1.0)
+    kept = choose_by_racing(run, trials, 2)
+    assert trials[3] not in kept and not trials[3].seen.any() and not trials[3].null_seen
+    first = run.discrepancy(known[trials.index(kept[0])]).value
+    assert trials[3].gap.mean == pytest.approx(100 - first, rel=1e-3)
+    assert trials[3].gap.variance == pytest.approx(1.0, rel=1e-3)
     assert kept[0].gap == (0.0, 0.0)
 
 
@@ -104,10 +104,10 @@ def test_a_vague_expectation_changes_nothing(tiny):
     run = Run(objective_of(tiny, 3, 128), seed=5)
     found = []
     for vague in (False, True):
-        tallies = [Trial(run.objective, assign(8, [n])) for n in range(8)]
-        for n, tally in enumerate(tallies):
-            tally.expected = Guess(1.0 + n, 1e12) if vague else None
-        found.append([(tally.assignment, tally.seen.tolist()) for tally in choose_by_racing(run, tallies, 3)])
+        trials = [Trial(run.objective, assign(8, [n])) for n in range(8)]
+        for n, trial in enumerate(trials):
+            trial.expected = Estimate(1.0 + n, 1e12) if vague else None
+        found.append([(trial.assignment, trial.seen.tolist()) for trial in choose_by_racing(run, trials, 3)])
     assert found[0] == found[1]
 
 
@@ -115,20 +115,20 @@ def test_a_wrong_expectation_is_overcome(tiny):
     """The best one was expected to be the worst, by as much as can be wrong."""
     run = Run(objective_of(tiny, 4, 128))
     known = whole(run, *([n] for n in range(8)))
-    real = [run.found(tally).value for tally in known]
-    tallies = [Trial(run.objective, assign(8, [n])) for n in range(8)]
+    real = [run.discrepancy(trial).value for trial in known]
+    trials = [Trial(run.objective, assign(8, [n])) for n in range(8)]
     best = min(range(8), key=real.__getitem__)
-    for n, tally in enumerate(tallies):
-        tally.expected = Guess(max(real) if n == best else real[n], max(real) ** 2)
-    (found,) = choose_by_racing(run, tallies, 1)
-    assert found is tallies[best]
+    for n, trial in enumerate(trials):
+        trial.expected = Estimate(max(real) if n == best else real[n], max(real) ** 2)
+    (found,) = choose_by_racing(run, trials, 1)
+    assert found is trials[best]
 
 
-def test_parts_get_vaguer_from_level_to_level():
-    assert later({"a": Guess(0.1, 0.01)}, 0.2) == {"a": pytest.approx((0.1, 0.01 + (0.15 * 0.2) ** 2))}
+def test_variances_grow_from_level_to_level():
+    assert widened({"a": Estimate(0.1, 0.01)}, 0.2) == {"a": pytest.approx((0.1, 0.01 + (0.15 * 0.2) ** 2))}
 
 
-def test_every_choice_takes_the_prompts_in_an_order_of_its_own(tiny):
+def test_every_choice_takes_the_prompts_in_another_order(tiny):
     run = Run(objective_of(tiny, 1, 64))
     one, two = ([Trial(run.objective, assign(8, [n, k])) for n in range(3)] for k in (5, 6))
     again = Run(run.objective)

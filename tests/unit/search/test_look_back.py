@@ -1,4 +1,4 @@
-"""The look back: the parts of a set against the best set that the level before has kept."""
+"""The look back: a set without one of its sub-blocks against the best set that the level before has kept."""
 
 import pytest
 
@@ -8,7 +8,8 @@ from skrr_engine.jobs.settings import Settings
 from skrr_engine.measure.execute import assign
 from skrr_engine.measure.objective import Objective
 from skrr_engine.running.run import Run
-from skrr_engine.search.beam import Candidate, next_level
+from skrr_engine.search.beam import next_level
+from skrr_engine.search.candidate import Candidate
 from skrr_engine.search.exact import choose_exactly
 from skrr_engine.search.look_back import look_back
 from skrr_engine.search.racing import choose_by_racing
@@ -33,7 +34,7 @@ def objective_of(tiny, seed, layers=4):
 @pytest.mark.parametrize("choose", [choose_exactly, choose_by_racing])
 @pytest.mark.parametrize("seed", range(6))
 def test_the_best_part_is_found(tiny, seed, choose):
-    """Against measuring every part whole, behind a set that is far from the best."""
+    """Against measuring every subset on all prompts, with an incumbent that is far from the best."""
     objective = objective_of(tiny, seed)
     levels = [next_level(Run(objective), [], None)]
     levels.append(next_level(Run(objective), levels[0], None))

@@ -11,18 +11,18 @@ from skrr_engine.measure.objective import Objective
 from skrr_engine.running.run import Run
 from skrr_engine.running.trial import Trial
 from skrr_engine.search.exact import choose_exactly
-from skrr_engine.search.racing import FIRST, choose_by_racing, expected_gain
+from skrr_engine.search.racing import FIRST, choose_by_racing, expected_improvement
 
 
 def pairs(objective):
-    """A tally for every set of two skipped sub-blocks."""
+    """A trial for every set of two skipped sub-blocks."""
     count = len(objective.stack.subblocks)
     return [Trial(objective, assign(count, two)) for two in combinations(range(count), 2)]
 
 
 def ranked(objective):
     """The assignments of `pairs`, best first, each measured alone."""
-    return sorted(pairs(objective), key=lambda tally: objective.measure(tally.assignment).value)
+    return sorted(pairs(objective), key=lambda trial: objective.measure(trial.assignment).value)
 
 
 def many(tiny, seed, prompts=40, **options):
@@ -31,8 +31,8 @@ def many(tiny, seed, prompts=40, **options):
     return Objective(like.stack, tiny.rows(prompts, seed), like.projection, **options)
 
 
-def names(tallies):
-    return [tally.assignment for tally in tallies]
+def names(trials):
+    return [trial.assignment for trial in trials]
 
 
 @pytest.mark.parametrize("keep", [1, 3, None])
@@ -44,7 +44,7 @@ def test_exact_is_the_best_of_all_in_order_for_less_work(tiny, seed, keep):
     found = choose_exactly(Run(objective), pairs(objective), keep)
     work = objective.applications
     assert names(found) == expected
-    assert all(bool(tally.seen.all()) for tally in found)
+    assert all(bool(trial.seen.all()) for trial in found)
     objective.applications = 0
     choose_exactly(Run(objective), pairs(objective), None)
     assert work < objective.applications or keep is None
@@ -53,9 +53,9 @@ def test_exact_is_the_best_of_all_in_order_for_less_work(tiny, seed, keep):
 def test_exact_with_the_threshold_known_does_less_still(tiny):
     objective = many(tiny, 1)
     found = choose_exactly(Run(objective), pairs(objective), 3)
-    bound, hard = objective.measure(found[-1].assignment).value, sum(tally.squared for tally in found)
+    bound, errors = objective.measure(found[-1].assignment).value, sum(trial.squared for trial in found)
     objective.applications = 0
-    again = choose_exactly(Run(objective), pairs(objective), 3, bound, hard)
+    again = choose_exactly(Run(objective), pairs(objective), 3, bound, errors)
     with_threshold, objective.applications = objective.applications, 0
     choose_exactly(Run(objective), pairs(objective), 3)
     assert names(again) == names(found)
@@ -100,9 +100,9 @@ def test_races_find_nearly_the_best_for_less_work(tiny):
             objective.applications = 0
             found[choose] = choose(Run(objective, seed=seed), pairs(objective), 3)
             work[choose] += objective.applications
-        kept = [tally.assignment for tallies in found.values() for tally in tallies]
+        kept = [trial.assignment for trials in found.values() for trial in trials]
         value = {assignment: objective.measure(assignment).value for assignment in kept}
-        raced, exact = ([value[tally.assignment] for tally in tallies] for tallies in found.values())
+        raced, exact = ([value[trial.assignment] for trial in trials] for trials in found.values())
         assert raced[0] <= 1.02 * exact[0]
         assert max(raced) <= 1.05 * exact[-1]
     assert work[choose_by_racing] < work[choose_exactly] / 1.5
@@ -123,22 +123,23 @@ def test_a_race_is_the_same_again_and_depends_on_the_seed_alone(tiny):
     assert Run(objective, seed=7).order != Run(objective, seed=8).order
 
 
-@pytest.mark.parametrize("gap, scatter", [(0.0, 1.0), (0.5, 1.0), (2.0, 0.7), (1e-3, 1e-4), (5.0, 1.0)])
-def test_the_expected_gain_is_that_of_a_normal(gap, scatter):
+@pytest.mark.parametrize("gap, deviation", [(0.0, 1.0), (0.5, 1.0), (2.0, 0.7), (1e-3, 1e-4), (5.0, 1.0)])
+def test_the_expected_improvement_is_that_of_a_normal(gap, deviation):
     """Against the integral, summed."""
-    x = torch.linspace(-12 * scatter - gap, 0, 200_001, dtype=torch.float64)
-    density = torch.exp(-(((x - gap) / scatter) ** 2) / 2) / (scatter * (2 * torch.pi) ** 0.5)
-    assert expected_gain(gap, scatter) == pytest.approx(torch.trapezoid(-x * density, x).item(), rel=1e-5, abs=1e-15)
+    x = torch.linspace(-12 * deviation - gap, 0, 200_001, dtype=torch.float64)
+    density = torch.exp(-(((x - gap) / deviation) ** 2) / 2) / (deviation * (2 * torch.pi) ** 0.5)
+    expected = torch.trapezoid(-x * density, x).item()
+    assert expected_improvement(gap, deviation) == pytest.approx(expected, rel=1e-5, abs=1e-15)
 
 
-def test_the_expected_gain_without_scatter_and_with_an_unknown_one():
-    assert expected_gain(0.3, 0.0) == 0 and expected_gain(0.3, torch.inf) == torch.inf
+def test_the_expected_improvement_without_variance_and_with_an_infinite_one():
+    assert expected_improvement(0.3, 0.0) == 0 and expected_improvement(0.3, torch.inf) == torch.inf
 
 
 def test_a_race_weighs_the_null_prompt_as_the_objective_does(tiny):
     """Two prompts in play and a heavy null prompt: the null term decides at once."""
     objective = many(tiny, 3, prompts=32, null_weight=1e6)
-    best = min(pairs(objective), key=lambda tally: objective.measure(tally.assignment).null)
+    best = min(pairs(objective), key=lambda trial: objective.measure(trial.assignment).null)
     assert names(choose_by_racing(Run(objective), pairs(objective), 1)) == names([best])
 
 
@@ -160,14 +161,14 @@ def test_rows_in_play(tiny):
     (best,) = choose_exactly(run, pairs(objective), 1)
     assert sorted(run.order) == best.seen.nonzero().flatten().tolist()
     smaller = Objective(objective.stack, tiny.rows(32, 1), objective.projection)
-    values = {t.assignment: run_value(smaller, run.order, t) for t in pairs(smaller)}
+    values = {t.assignment: value_on(smaller, run.order, t) for t in pairs(smaller)}
     assert best.assignment == min(values, key=values.get)
-    assert run.found(best).value == pytest.approx(values[best.assignment], rel=1e-9)
+    assert run.discrepancy(best).value == pytest.approx(values[best.assignment], rel=1e-9)
 
 
-def run_value(objective, rows, tally):
-    """D over the prompts `rows`, from whole measurements."""
+def value_on(objective, rows, trial):
+    """D over the prompts `rows`, from measurements on all prompts."""
     run = Run(objective)
-    run.measure_null([tally])
-    run.measure([tally], range(run.rows))
-    return tally.squared[rows].mean().item() + tally.null
+    run.measure_null([trial])
+    run.measure([trial], range(run.rows))
+    return trial.squared[rows].mean().item() + trial.null

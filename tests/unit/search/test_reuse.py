@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from skrr_engine.jobs.search import _Search
-from skrr_engine.jobs.settings import Settings
+from skrr_engine.jobs.job import Job
+from skrr_engine.jobs.reuse_phase import expected_gaps
+from skrr_engine.jobs.search import Settings, complete
 from skrr_engine.measure.execute import assign
 from skrr_engine.measure.objective import Objective
-from skrr_engine.running.prior import Guess
+from skrr_engine.running.prior import Estimate
 from skrr_engine.running.run import Run
 from skrr_engine.running.trial import Trial
 from skrr_engine.search.beam import next_level
@@ -25,28 +26,28 @@ def objective_of(tiny, seed, prompts=32):
 
 
 def whole(objective, assignment):
-    run, tally = Run(objective), Trial(objective, assignment)
-    run.measure_null([tally])
-    run.measure([tally], run.order)
-    return tally
+    run, trial = Run(objective), Trial(objective, assignment)
+    run.measure_null([trial])
+    run.measure([trial], run.order)
+    return trial
 
 
 def test_errors_come_back_as_they_were(tiny):
     objective = objective_of(tiny, 1)
-    tally = whole(objective, assign(8, [2, 5]))
-    again = Trial(objective, tally.assignment)
-    again.recall(tally.errors(), range(32))
-    assert again.total() == tally.total() and torch.equal(again.errors(), tally.errors())
+    trial = whole(objective, assign(8, [2, 5]))
+    again = Trial(objective, trial.assignment)
+    again.recall(trial.errors(), range(32))
+    assert again.total() == trial.total() and torch.equal(again.errors(), trial.errors())
 
 
 def test_of_errors_only_the_rows_asked_for_are_taken(tiny):
     """A search with a limit of time may have fewer prompts in play than before, or more."""
     objective = objective_of(tiny, 1)
-    tally = whole(objective, assign(8, [2, 5]))
-    some = Trial(objective, tally.assignment)
-    some.recall(tally.errors(), [4, 7])
-    assert some.seen.nonzero().flatten().tolist() == [4, 7] and some.squared[7] == tally.squared[7]
-    more = Trial(objective, tally.assignment)
+    trial = whole(objective, assign(8, [2, 5]))
+    some = Trial(objective, trial.assignment)
+    some.recall(trial.errors(), [4, 7])
+    assert some.seen.nonzero().flatten().tolist() == [4, 7] and some.squared[7] == trial.squared[7]
+    more = Trial(objective, trial.assignment)
     more.recall(some.errors(), range(32))
     assert more.seen.nonzero().flatten().tolist() == [4, 7] and more.null_seen
 
@@ -92,31 +93,31 @@ def test_what_is_expected_to_be_hopeless_is_not_tried(tiny):
     (candidate, _) = next_level(Run(objective), next_level(Run(objective), [], 2), 2)
     order = candidate.order
     every = [(place, source) for place in order for source in neighbours(place, set(order), 8)]
-    bad = dict.fromkeys(every, Guess(0.5, 0.01))
+    bad = dict.fromkeys(every, Estimate(0.5, 0.01))
     before = objective.applications
-    pairs, found, parts = reuse_for(Run(objective), order, choose_by_racing, candidate.errors, bad)
+    pairs, found, gaps = reuse_for(Run(objective), order, choose_by_racing, candidate.errors, bad)
     assert (pairs, objective.applications) == ({}, before)
     assert found.value == pytest.approx(candidate.discrepancy.value, rel=1e-9)
-    assert parts == {pair: pytest.approx((0.5, 0.01)) for pair in every}
-    bad[every[0]] = Guess(0.0, 100.0)
-    parts = reuse_for(Run(objective), order, choose_by_racing, candidate.errors, bad).parts
-    assert objective.applications > before and parts.keys() == set(every)
-    assert parts[every[0]].variance < 1 and parts[every[1]] == pytest.approx((0.5, 0.01))
+    assert gaps == {pair: pytest.approx((0.5, 0.01)) for pair in every}
+    bad[every[0]] = Estimate(0.0, 100.0)
+    gaps = reuse_for(Run(objective), order, choose_by_racing, candidate.errors, bad).gaps
+    assert objective.applications > before and gaps.keys() == set(every)
+    assert gaps[every[0]].variance < 1 and gaps[every[1]] == pytest.approx((0.5, 0.01))
 
 
-def test_the_parts_are_those_that_trials_are_worse_by(tiny):
-    """By the slow way, each pair alone beside those accepted before its place, on all prompts: mostly within what the
-    race says that it does not know."""
+def test_the_relative_gaps_are_those_measured_alone(tiny):
+    """By the slow way, each pair alone beside those accepted before its place, on all prompts: mostly within the
+    race's own standard deviation."""
     off = []
     for seed in range(6):
         objective = objective_of(tiny, seed, prompts=128)
         order = (1, 4, 6)
-        pairs, _, parts = reuse_for(Run(objective, fast=True), order, choose_by_racing)
-        for (place, source), part in parts.items():
+        pairs, _, gaps = reuse_for(Run(objective, fast=True), order, choose_by_racing)
+        for (place, source), gap in gaps.items():
             accepted = {p: pairs[p] for p in order[: order.index(place)] if p in pairs}
             without = objective.measure(assign(8, order, accepted)).value
             really = objective.measure(assign(8, order, {**accepted, place: source})).value / without - 1
-            off.append(abs(part.mean - really) / (part.variance**0.5 + 1e-9))
+            off.append(abs(gap.mean - really) / (gap.variance**0.5 + 1e-9))
     assert len(off) > 12 and sorted(off)[len(off) // 2] < 1.5 and max(off) < 6
 
 
@@ -126,21 +127,21 @@ def test_the_exact_mode_expects_nothing(tiny):
     order = (1, 4, 6)
     expected = reuse_for(Run(objective), order)
     every = [(place, source) for place in order for source in neighbours(place, set(order), 8)]
-    found = reuse_for(Run(objective), order, parts=dict.fromkeys(every, Guess(0.5, 0.0)))
-    assert found == expected and found.parts == {}
+    found = reuse_for(Run(objective), order, expected=dict.fromkeys(every, Estimate(0.5, 0.0)))
+    assert found == expected and found.gaps == {}
 
 
 def test_the_fast_mode_tries_less_on_every_smaller_level(tiny):
-    """In the file of a search: what a larger level has found clearly worse is expected of the smaller one, and not
-    tried there."""
+    """In the file of a search: what a larger level has found clearly worse is expected to be so on the smaller one,
+    and not tried there."""
     handed_on = 0
     for seed in range(4):
-        job = _Search(objective_of(tiny, seed), Settings("t5xxl", 0.6, beam=2, mode="fast"), None)
-        job.go()
+        job = Job(objective_of(tiny, seed), Settings("t5xxl", 0.6, beam=2, mode="fast"), None)
+        complete(job)
         rungs = job.rungs()
         for n in range(len(rungs) - 1):
-            expected = job._parts_of_reuse(n, rungs)
-            found = {tuple(pair): part for pair, part in job.state.reuse[str(n)]["parts"]}
+            expected = expected_gaps(job, rungs, n)
+            found = job.saved.reuse_gaps(n)
             for pair in found.keys() & expected.keys():
                 if found[pair] == pytest.approx(expected[pair], rel=1e-9):
                     handed_on += 1
