@@ -27,15 +27,15 @@ def next_level(
     is measured on all prompts, the others as far as `choose` needs to tell them apart.
     """
     count = len(run.objective.stack.subblocks)
-    new: dict[frozenset, Order] = {}  # B_new
-    for order in [candidate.order for candidate in beams] or [()]:  # for each S in B
-        for i in _allowed(run.objective, order):  # for each i not in S
-            new.setdefault(frozenset((*order, i)), (*order, i))  # S + [i], once for all permutations (trap 3)
+    new: dict[frozenset, Order] = {}  # line 4: B_new
+    for order in [candidate.order for candidate in beams] or [()]:  # line 5: for each S in B
+        for i in _allowed(run.objective, order):  # line 6: for each i not in S
+            new.setdefault(frozenset((*order, i)), (*order, i))  # line 7: S + [i], once a set (trap 3)
     # Among equal D `choose` takes the first listed: fewer bytes kept, then the lexicographically first set (trap 3).
     listed = sorted(new.values(), key=lambda order: (-_bytes(run.objective, order), sorted(order)))
     trials = {order: Trial(run.objective, assign(count, order)) for order in listed}
     apply_priors(run, beams, trials)
-    best = choose(run, list(trials.values()), beam)  # D of each in B_new; B <- top-k(B_new) (trap 1)
+    best = choose(run, list(trials.values()), beam)  # lines 8 to 14 (trap 1)
     best[:1] = run.finalists(best[:1])
     run.measure(best[:1], run.order, len(best))
     priors = next_priors(run, beams, trials, best)
