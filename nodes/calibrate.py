@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..skrr_engine.errors import SkrrError
 from ..skrr_engine.files.prompt_files import builtin_prompts, clean_prompts, prompt_lines, read_prompts
-from .comfy_host.clip.trees import choose_encoder
+from .comfy_host.clip.trees import largest_known
 from .comfy_host.denoiser.projections import find_projection
 from .comfy_host.files.folders import list_prompt_files, prompt_file
 from .comfy_host.search.calibrating import tokenize
@@ -70,7 +70,7 @@ class SkrrCalibrate(io.ComfyNode):
     @classmethod
     def execute(cls, clip, prompts, text, limit, model=None):
         if model is not None:
-            find_projection(model, choose_encoder(clip))
+            find_projection(model, largest_known(clip))
         if prompts == BUILT_IN:
             lines = builtin_prompts()
         elif prompts == TEXT:

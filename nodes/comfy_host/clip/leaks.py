@@ -4,69 +4,90 @@ A patch, a replaced method or a callback that was bound to a dense module surviv
 compute the dense encoder while its report says that memory was saved.
 """
 
+import collections
 import functools
 import types
+import weakref
 
-from torch import nn
+import torch
 
 from ....skrr_engine.errors import SkrrError
 
 __all__ = ["refuse_leaks"]
 
-# What of a patcher may be run while it encodes. `cached_patcher_init` is ours (`patching`), and builds from a file.
-RUN_BY_THE_PATCHER = ("object_patches", "weight_wrapper_patches", "callbacks", "wrappers", "model_options")
+# Of a patcher: its tree is looked through for itself, and the factory is ours (`patching`), which builds from a file.
+NOT_RUN = ("model", "cached_patcher_init")
+# What leads nowhere. Globals of functions and Python's modules are not followed: they lead everywhere.
+ENDS = (types.NoneType, bool, int, float, str, bytes, torch.Tensor, types.ModuleType, types.CodeType)
+SEQUENCES = (list, tuple, set, frozenset, collections.deque)
+WRAPPED = (types.MethodType, types.BuiltinMethodType, types.MethodWrapperType, staticmethod, classmethod)
 
 
 def refuse_leaks(clip, dense_tree) -> None:
     """Raises SkrrError when something that `clip` may run is bound to a module of `dense_tree`.
 
-    Follows bound methods, partial functions, closures, defaults, callable objects and containers; of modules only what
-    was set on the instance. Nothing is changed."""
-    dense = {id(module) for module in dense_tree.modules()}
-    starts = [(f"its attribute {name!r}", value) for name, value in vars(clip).items() if name != "patcher"]
-    for name in RUN_BY_THE_PATCHER:
-        starts += [(f"its {name.replace('_', ' ')}", getattr(clip.patcher, name, None))]
+    Follows methods, partial functions, closures, defaults, containers, weak references, and the attributes, slots and
+    classes of objects. Nothing is run or changed."""
+    dense, seen = {id(module) for module in dense_tree.modules()}, {}
+    starts = []
     for path, module in clip.cond_stage_model.named_modules():
-        starts += [(f"{path}.{name}", value) for name, value in vars(module).items() if _is_code(value)]
+        starts += [(f"{path}.{name}".lstrip("."), value) for name, value in vars(module).items() if name != "_modules"]
+    for name, value in vars(clip.patcher).items():
+        if name not in NOT_RUN:
+            starts.append((f"its {name.replace('_', ' ')}", value))
+    starts += [(f"its attribute {name!r}", value) for name, value in vars(clip).items() if name != "patcher"]
     for where, value in starts:
-        if _reaches(value, dense):
+        if _reaches(value, dense, seen):
             raise SkrrError(
                 f"This CLIP carries something bound to the dense encoder ({where}), which would run instead of the "
                 "smaller one. Put Skrr Apply before the node that adds it."
             )
 
 
-def _is_code(value) -> bool:
-    return isinstance(value, types.FunctionType | types.MethodType | functools.partial)
-
-
-def _reaches(value, dense: set[int]) -> bool:
-    """Whether a module of `dense` (ids) can be reached from `value`."""
-    left, seen = [value], set()
+def _reaches(value, dense: set[int], seen: dict) -> bool:
+    """Whether a module of `dense` (ids) can be reached from `value` other than through what is `seen` already."""
+    left = [value]
     while left:
         part = left.pop()
         if id(part) in dense:
             return True
-        if id(part) not in seen:
-            seen.add(id(part))
+        if not isinstance(part, ENDS) and id(part) not in seen:
+            seen[id(part)] = part  # held, or another object could get its id
             left += _inside(part)
     return False
 
 
 def _inside(part) -> list:
     """What `part` holds, as far as it may run it."""
-    if isinstance(part, dict):
-        return list(part.values())
-    if isinstance(part, list | tuple | set):
-        return list(part)
+    if isinstance(part, dict | types.MappingProxyType):
+        return [*part.keys(), *part.values(), *_attributes(part)]
+    if isinstance(part, SEQUENCES):
+        return [*part, *_attributes(part)]
     if isinstance(part, functools.partial):
-        return [part.func, *part.args, *part.keywords.values()]
-    if isinstance(part, types.MethodType):
-        return [part.__self__, part.__func__]
+        return [part.func, *part.args, *part.keywords.values(), *_attributes(part)]
+    if isinstance(part, weakref.ReferenceType):
+        return [part()]
+    if isinstance(part, WRAPPED):
+        return [getattr(part, "__self__", None), getattr(part, "__func__", None)]
+    if isinstance(part, property):
+        return [part.fget, part.fset]
     if isinstance(part, types.FunctionType):
         cells = [cell for cell in part.__closure__ or () if cell != types.CellType()]
         defaults = [*(part.__defaults__ or ()), *(part.__kwdefaults__ or {}).values()]
-        return [*(cell.cell_contents for cell in cells), *defaults]
-    if callable(part) and not isinstance(part, nn.Module | type) and hasattr(part, "__dict__"):
-        return list(vars(part).values())
-    return []
+        return [*(cell.cell_contents for cell in cells), *defaults, *vars(part).values()]
+    if isinstance(part, type):
+        return [*vars(part).values(), *part.__bases__] if _made_in_python(part) else []
+    return _attributes(part)
+
+
+def _attributes(part) -> list:
+    """Of an object: its attributes, slots and, for its methods, its class."""
+    found = list(getattr(part, "__dict__", {}).values())
+    for cls in type(part).__mro__:
+        slots = vars(cls).get("__slots__", ())
+        found += [getattr(part, name, None) for name in ([slots] if isinstance(slots, str) else slots)]
+    return [*found, type(part)]
+
+
+def _made_in_python(cls: type) -> bool:
+    return "__module__" in vars(cls) and cls.__module__ != "builtins"

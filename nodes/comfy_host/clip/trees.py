@@ -9,30 +9,21 @@ from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.plans.architecture import Architecture
 from ....skrr_engine.plans.sketch import sketch_of
 from ..encoders import adapter_of
+from ..weights.weights import count_parameters
+from .kinds import outputs_of, tree_family
 
-__all__ = ["LARGEST", "TextEncoder", "choose_encoder", "find_models", "text_encoders", "tree_family"]
+__all__ = [
+    "LARGEST",
+    "TextEncoder",
+    "choose_encoder",
+    "find_models",
+    "largest_known",
+    "text_encoders",
+    "tree_family",
+]
 
 LARGEST = "largest"
 ATTACHMENT = "skrr"
-
-# ComfyUI's multi-encoder trees by class name, and which outputs of each encoder reach the denoiser.
-# An encoder or tree that is not named hands on its sequence.
-OUTPUTS = {
-    "FluxClipModel": ("flux", {"clip_l": ("pooled",)}),
-    "SD3ClipModel": ("sd3", {"clip_l": ("sequence", "pooled"), "clip_g": ("sequence", "pooled")}),
-    "SDXLClipModel": ("sdxl", {"clip_g": ("sequence", "pooled")}),
-    "SDXLRefinerClipModel": ("sdxl", {"clip_g": ("sequence", "pooled")}),
-    "HunyuanVideoClipModel": ("hunyuan video", {"clip_l": ("pooled",)}),
-    "HiDreamTEModel": ("hidream", {"clip_l": ("pooled",), "clip_g": ("pooled",)}),
-    "PixArtT5XXL": ("pixart", {}),
-    "SD1ClipModel": ("sd1", {}),
-}
-
-
-def tree_family(tree) -> str:
-    """The kind of CLIP: "flux", "sd3", "pixart" (also Chroma's), …; the class name where it is not known."""
-    names = [cls.__name__ for cls in type(tree).__mro__]
-    return next((OUTPUTS[name][0] for name in names if name in OUTPUTS), type(tree).__name__)
 
 
 @dataclass(frozen=True)
@@ -81,10 +72,7 @@ class TextEncoder:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Which of its outputs reach the denoiser: "sequence", "pooled" or both."""
-        for cls in type(self.clip.patcher.model).__mro__:
-            if cls.__name__ in OUTPUTS:
-                return OUTPUTS[cls.__name__][1].get(self.slot, ("sequence",))
-        return ("sequence",)
+        return outputs_of(self.clip.patcher.model, self.slot, self.sd_model)
 
     def describe(self) -> str:
         """For sentences: the slot, and the shape or, unknown, the class."""
@@ -101,11 +89,24 @@ def find_models(tree) -> dict[str, SDClipModel]:
 
 def text_encoders(clip) -> dict[str, TextEncoder]:
     """slot -> TextEncoder, in tree order. The patcher's model is the truth: after some ComfyUI clones
-    `clip.cond_stage_model` is another tree."""
+    `clip.cond_stage_model` is another tree of the same build, which then is out of date. Raises SkrrError where it is
+    another one altogether: it encodes, and what is cut would not."""
+    encodes, managed = clip.cond_stage_model, clip.patcher.model
+    if encodes is not managed and _build(encodes) != _build(managed):
+        raise SkrrError(
+            f"This CLIP encodes with another encoder ({type(encodes).__name__}) than the one it loads "
+            f"({type(managed).__name__}): it was split from another CLIP. Connect the whole CLIP to Skrr, and split it "
+            "after that."
+        )
     return {
         slot: TextEncoder(clip, slot, sd_model, adapter_of(sd_model.transformer))
-        for slot, sd_model in find_models(clip.patcher.model).items()
+        for slot, sd_model in find_models(managed).items()
     }
+
+
+def _build(tree) -> tuple[str, list[str]]:
+    """A tree's class, by name (ComfyUI's loaders make a new one each time), and where its modules are."""
+    return f"{type(tree).__module__}.{type(tree).__qualname__}", [path for path, _ in tree.named_modules()]
 
 
 def choose_encoder(clip, slot: str = LARGEST) -> TextEncoder:
@@ -114,14 +115,38 @@ def choose_encoder(clip, slot: str = LARGEST) -> TextEncoder:
     encoders = text_encoders(clip)
     if not encoders:
         raise SkrrError(f"This CLIP ({type(clip.patcher.model).__name__}) holds no text encoder that Skrr can cut.")
-    known = {name: encoder for name, encoder in encoders.items() if encoder.adapter is not None}
     listing = ", ".join(encoder.describe() for encoder in encoders.values())
+    known = {name: encoder for name, encoder in encoders.items() if encoder.adapter is not None}
     if slot == LARGEST:
-        if not known:
-            raise SkrrError(f"Skrr cuts T5 and CLIP text encoders; this CLIP holds {listing}.")
-        return max(known.values(), key=lambda encoder: encoder.architecture.total_parameters)
+        return _largest(encoders, known, listing)
     if slot not in encoders:
         raise SkrrError(f"This CLIP has no encoder {slot!r}; it holds {listing}.")
     if slot not in known:
         raise SkrrError(f"Skrr cannot cut {encoders[slot].describe()}; it cuts T5 and CLIP text encoders.")
     return known[slot]
+
+
+def largest_known(clip) -> TextEncoder:
+    """The one with the most parameters of those the pack can cut: where any will do, and none was asked for."""
+    known = {name: encoder for name, encoder in text_encoders(clip).items() if encoder.adapter is not None}
+    return max(known.values(), key=_parameters) if known else choose_encoder(clip)
+
+
+def _largest(encoders: dict, known: dict, listing: str) -> TextEncoder:
+    """The largest of `encoders`; never a smaller one in the place of one that cannot be cut."""
+    if not known:
+        raise SkrrError(f"Skrr cuts T5 and CLIP text encoders; this CLIP holds {listing}.")
+    largest = max(encoders.values(), key=_parameters)
+    if largest.adapter is None:
+        raise SkrrError(
+            f"The largest encoder of this CLIP is {largest.describe()}, so {LARGEST!r} would be another one than it "
+            f"says. Choose one of those that Skrr can cut by its name: {', '.join(known)}."
+        )
+    return largest
+
+
+def _parameters(encoder: TextEncoder) -> int:
+    """How many it has when dense."""
+    if encoder.adapter is None:
+        return count_parameters(encoder.transformer)
+    return encoder.architecture.total_parameters

@@ -9,7 +9,7 @@ import torch
 from comfy.utils import ProgressBar
 
 from ....skrr_engine.errors import SkrrError
-from ..clip.trees import choose_encoder, text_encoders, tree_family
+from ..clip.trees import largest_known, text_encoders, tree_family
 from ..weights.memory import module_bytes
 from ..weights.weights import patch_digest
 from .probing import Change, Probe, clip_options
@@ -58,7 +58,7 @@ def compare(dense, pruned, prompt: str, model=None, runs: int = 3) -> Comparison
             "that goes into Skrr Apply to dense, and the one that comes out to pruned."
         )
     notes += _notes(dense, pruned)
-    slots = sorted(_cuts(dense) | _cuts(pruned)) or [choose_encoder(dense).slot]
+    slots = sorted(_cuts(dense) | _cuts(pruned)) or [largest_known(dense).slot]
     _plain(dense.tokenize(prompt))
     with torch.inference_mode():
         probes = [Probe(dense, slot, prompt, model) for slot in slots]

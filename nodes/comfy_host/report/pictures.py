@@ -36,10 +36,15 @@ def compare_pictures(dense, pruned) -> tuple[PicturePair | None, str]:
         if reason:
             return None, reason
     a, b = dense[..., :3].float().cpu(), pruned[..., :3].float().cpu()
-    if a.shape != b.shape:
+    if a.shape[:3] != b.shape[:3]:
         return None, (
             f"The pictures differ in size ({_size(a)} dense, {_size(b)} pruned), so they are not compared. Sample "
             "both with the same size, seed and settings."
+        )
+    if a.shape != b.shape:
+        return None, (
+            f"The pictures differ in their colour channels ({a.shape[-1]} dense, {b.shape[-1]} pruned), so they are "
+            "not compared. Decode both with the same VAE, and connect what VAE Decode gives."
         )
     difference = (a - b).abs()
     flat = (a - a.mean(dim=(1, 2), keepdim=True)).square().mean().item()

@@ -1,8 +1,11 @@
 """Whatever of a CLIP is bound to the dense encoder: never the dense output behind a report of savings."""
 
 import functools
+import weakref
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from .. import steps
 from ..tiny_models import flux_clip
@@ -41,9 +44,114 @@ def option_of_the_patcher(clip, inner):
     clip.patcher.model_options["run_first"] = [inner.encode_token_weights]
 
 
-@pytest.mark.parametrize(
-    "bind", [bound_partial, bound_method, closure, callable_object, attribute_of_the_clip, option_of_the_patcher]
-)
+def patch(clip, function):
+    clip.patcher.add_object_patch("t5xxl.encode_token_weights", function)
+
+
+def method_of_a_holder(clip, inner):
+    """As most packs do it: an object that holds the module and is not callable itself."""
+
+    class Holder:
+        def __init__(self, module):
+            self.module = module
+
+        def run(self, tokens):
+            return self.module.encode_token_weights(tokens)
+
+    patch(clip, Holder(inner).run)
+
+
+def object_with_slots(clip, inner):
+    class Runs:
+        __slots__ = ("module",)
+
+        def __call__(self, tokens):
+            return self.module.encode_token_weights(tokens)
+
+    runs = Runs()
+    runs.module = inner
+    patch(clip, runs)
+
+
+def method_that_closes_over(clip, inner):
+    """The object holds nothing; its class' method does."""
+
+    class Runs:
+        def __call__(self, tokens):
+            return inner.encode_token_weights(tokens)
+
+    patch(clip, Runs())
+
+
+def module_around_it(clip, inner):
+    class Around(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = inner
+
+        def encode_token_weights(self, tokens):
+            return self.inner.encode_token_weights(tokens)
+
+    clip.patcher.add_object_patch("t5xxl", Around())
+
+
+def wrapped(clip, inner):
+    @functools.wraps(inner.encode_token_weights)
+    def runs(tokens):
+        return runs.__wrapped__(tokens)
+
+    patch(clip, runs)
+
+
+def cached(clip, inner):
+    patch(clip, functools.cache(inner.encode_token_weights))
+
+
+def weak_reference(clip, inner):
+    reference = weakref.ref(inner)
+    patch(clip, lambda tokens: reference().encode_token_weights(tokens))
+
+
+def found_by_a_key(clip, inner):
+    modules = {inner: 1.0}
+    patch(clip, lambda tokens: next(iter(modules)).encode_token_weights(tokens))
+
+
+def weight_wrapper(clip, inner):
+    clip.patcher.add_weight_wrapper(
+        "t5xxl.transformer.shared.weight", lambda weight: inner.transformer.shared.weight.to(weight)
+    )
+
+
+def callback_on_load(clip, inner):
+    clip.patcher.add_callback("on_load", SimpleNamespace(of=inner, run=print).__getattribute__)
+
+
+def attachment(clip, inner):
+    clip.patcher.set_attachments("other pack", SimpleNamespace(encoder=inner))
+
+
+def additional_model(clip, inner):
+    clip.patcher.set_additional_models("other pack", [clip.patcher.clone()])
+
+
+def replaced_method(clip, inner):
+    inner.encode_token_weights = lambda tokens: type(inner).encode_token_weights(inner, tokens)
+
+
+def forward_hook(clip, inner):
+    inner.transformer.register_forward_hook(lambda module, arguments, result: inner.transformer(*arguments))
+
+
+BOUND = [
+    *(bound_partial, bound_method, closure, callable_object, attribute_of_the_clip, option_of_the_patcher),
+    *(method_of_a_holder, object_with_slots, method_that_closes_over, module_around_it, wrapped, cached),
+    *(weak_reference, found_by_a_key, weight_wrapper, callback_on_load, attachment, additional_model),
+    *(replaced_method, forward_hook),
+]
+
+
+@pytest.mark.parametrize("bind", BOUND)
 def test_a_reference_into_the_dense_tree_is_refused(pack, bind):
     clip = flux_clip()
     bind(clip, clip.patcher.model.t5xxl)
@@ -64,3 +172,23 @@ def test_a_patch_of_its_own_is_kept(pack):
     clip.patcher.add_object_patch("t5xxl.counted", counted)
     pruned = steps.prune(pack, clip)
     assert pruned.clip.patcher.object_patches["t5xxl.counted"] is counted
+
+
+def test_a_method_bound_on_an_inner_module_goes_along(pack):
+    """Bound to a module, not hidden in a closure: the clone's is bound to the clone."""
+    clip = flux_clip()
+    inner = clip.patcher.model.t5xxl
+    inner.kept = inner.encode_token_weights
+    pruned = steps.prune(pack, clip).clip.patcher.model.t5xxl
+    assert pruned.kept.__self__ is pruned
+
+
+def test_what_reaches_no_dense_module_is_kept(pack):
+    """Objects, modules and callbacks of other packs that stand by themselves."""
+    clip = flux_clip()
+    clip.patcher.set_attachments("other pack", SimpleNamespace(module=torch.nn.Linear(2, 2), names=["t5xxl"]))
+    clip.patcher.add_callback("on_load", functools.partial(print, "loaded"))
+    clip.patcher.model_options["other pack"] = {"weights": clip.patcher.model.t5xxl.transformer.shared.weight}
+    pruned = steps.prune(pack, clip).clip
+    assert pruned.patcher.get_attachment("other pack") is clip.patcher.get_attachment("other pack")
+    assert "other pack" in pruned.patcher.model_options

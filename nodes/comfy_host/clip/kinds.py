@@ -1,0 +1,78 @@
+"""Which kind of CLIP a tree is, and which outputs of its encoders reach the denoiser.
+
+Both are asked of the class itself. A class made from a known one may hand on something else, so it does not pass for
+it: it is named by its own class, and judged by the `encode_token_weights` that it really runs.
+"""
+
+from ....skrr_engine.errors import SkrrError
+from ..encoders import t5
+
+__all__ = ["outputs_of", "tree_family"]
+
+# ComfyUI's classes by their names in full.
+FAMILIES = {
+    "comfy.text_encoders.flux.FluxClipModel": "flux",
+    "comfy.text_encoders.sd3_clip.SD3ClipModel": "sd3",
+    "comfy.sdxl_clip.SDXLClipModel": "sdxl",
+    "comfy.sdxl_clip.SDXLRefinerClipModel": "sdxl",
+    "comfy.text_encoders.hunyuan_video.HunyuanVideoClipModel": "hunyuan video",
+    "comfy.text_encoders.hidream.HiDreamTEModel": "hidream",
+    "comfy.text_encoders.pixart_t5.PixArtT5XXL": "pixart",
+    "comfy.sd1_clip.SD1ClipModel": "sd1",
+    "comfy.text_encoders.sd2_clip.SD2ClipModel": "sd2",
+}
+# Kinds that hand on a pooled output too, which their denoisers do not read.
+SEQUENCE_ONLY = ("sd1", "sd2")
+# What each class's own `encode_token_weights` hands on of CLIP text models; of a T5 that can only be its sequence.
+HANDED_ON = {
+    "comfy.text_encoders.flux.FluxClipModel": {"clip_l": ("pooled",)},
+    "comfy.text_encoders.sd3_clip.SD3ClipModel": {"clip_l": ("sequence", "pooled"), "clip_g": ("sequence", "pooled")},
+    "comfy.sdxl_clip.SDXLClipModel": {"clip_l": ("sequence",), "clip_g": ("sequence", "pooled")},
+    "comfy.text_encoders.hunyuan_video.HunyuanVideoClipModel": {"clip_l": ("pooled",)},
+    "comfy.text_encoders.hidream.HiDreamTEModel": {"clip_l": ("pooled",), "clip_g": ("pooled",)},
+    "comfy.text_encoders.kandinsky5.Kandinsky5TEModel": {"clip_l": ("pooled",)},
+}
+# The encode of trees of one encoder, and of an encoder that is the whole tree: all that the encoder gives.
+HAND_ON_ALL = ("comfy.sd1_clip.SD1ClipModel", "comfy.sd1_clip.ClipTokenWeightEncoder")
+# What a class statement leaves in every class.
+PLAIN = {"__init__", "__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"}
+
+
+def tree_family(tree) -> str:
+    """The kind of CLIP: "flux", "sd3", "pixart" (also Chroma's), …; its own class name where it is not known."""
+    cls = type(tree)
+    while not _encodes_by_itself(tree):
+        if _full_name(cls) in FAMILIES:
+            return FAMILIES[_full_name(cls)]
+        # ComfyUI's loaders make a class of their own on the spot, which only sets dtype and formats.
+        if set(vars(cls)) - PLAIN or cls.__module__ != cls.__base__.__module__:
+            break
+        cls = cls.__base__
+    return type(tree).__name__
+
+
+def outputs_of(tree, slot: str, sd_model) -> tuple[str, ...]:
+    """Which outputs of the encoder `sd_model` (in `slot`) reach the denoiser: "sequence", "pooled" or both.
+
+    Raises SkrrError where the tree's class does not tell."""
+    if t5.matches(sd_model.transformer) or tree_family(tree) in SEQUENCE_ONLY:
+        return ("sequence",)
+    owner = next((_full_name(cls) for cls in type(tree).__mro__ if "encode_token_weights" in vars(cls)), "")
+    if not _encodes_by_itself(tree):
+        if owner in HAND_ON_ALL:
+            return ("sequence", "pooled")
+        if slot in HANDED_ON.get(owner, ()):
+            return HANDED_ON[owner][slot]
+    raise SkrrError(
+        f"Skrr does not know whether this CLIP ({type(tree).__name__}) hands the sequence or the pooled output of "
+        f"{slot} to the model, so it cannot measure that encoder. Choose its T5, or a kind of CLIP that ComfyUI loads."
+    )
+
+
+def _encodes_by_itself(tree) -> bool:
+    """Whether this very tree, not its class, was given an encode of its own."""
+    return "encode_token_weights" in vars(tree)
+
+
+def _full_name(cls) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
