@@ -134,13 +134,22 @@ function grow(node, panel) {
   node.setDirtyCanvas?.(true, true)
 }
 
+/** Vue keeps what it drew for a node that undo builds anew under the same id: the new panel goes in the old one's place. */
+function takePlace({ face: { node }, panel }) {
+  if (panel.element.isConnected || !node.graph || node.graph !== app.canvas.graph) return
+  const old = document.querySelector(`[data-node-id="${CSS.escape(node.id)}"] .skrr-panel`)
+  if (old?.dataset.node === node.comfyClass) old.replaceWith(panel.element)
+}
+
 api.addEventListener("skrr.run", ({ detail }) => keepers.forEach((keeper) => keeper.heardRun(detail)))
 api.addEventListener("skrr.node", ({ detail }) => keepers.forEach((keeper) => keeper.heardNode(detail)))
 api.addEventListener("execution_error", ({ detail }) => keepers.forEach((keeper) => keeper.heardError(detail)))
 api.addEventListener("execution_success", () => keepers.forEach((keeper) => keeper.heardSuccess()))
 api.addEventListener("reconnected", () => keepers.forEach((keeper) => keeper.refresh()))
 setInterval(() => {
-  if (!document.hidden) keepers.forEach((keeper) => keeper.look())
+  if (document.hidden) return
+  keepers.forEach(takePlace)
+  keepers.forEach((keeper) => keeper.look())
 }, LOOK_EVERY)
 
 app.registerExtension({
