@@ -132,7 +132,7 @@ class SkrrSearch(io.ComfyNode):
         chosen = choose_encoder(clip, encoder)
         name = name.strip() or "my plan"
         settings = Settings(chosen.slot, sparsity, round(saved_gb * 1e9), beam, reuse, name, mode, minutes)
-        with SearchPage(chosen, settings, NodeProgress(), refines=plan is not None) as page:
+        with NodeProgress() as bar, SearchPage(chosen, settings, bar, refines=plan is not None) as page:
             found, sentence = run_search(chosen, model, calibration, settings, null_weight, plan, page)
             page.found(found)
         return io.NodeOutput(found, f"{sentence}\n{plan_table(found)}")

@@ -2,7 +2,8 @@
 
 Runs the linter and tests/unit under .venv, tests/web with Node, tests/comfy under every ComfyUI it finds (at
 $COMFYUI_PATH, above the pack's folder, in ~/ComfyUI and ~/ComfyUI-0.18.1), each with its own Python, and tests/browser
-with Chromium against the first of them. What cannot run here is named aloud at the end. Further arguments go to pytest.
+with Chromium against the first of them: with its own front end and with a newer one. What cannot run here is named
+aloud at the end. Further arguments go to pytest.
 """
 
 import os
@@ -22,6 +23,8 @@ ENVIRONMENT = PACK / ".venv"
 PYTHON = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
 # The tests on a T5-XXL of real size: 12 GB of memory at most, a model file of 5 GB.
 BIG_MEMORY, BIG_DISK = 16e9, 12e9
+# The front end that is newer than the one of the newest ComfyUI tested.
+FRONT_END = "1.58.1"
 # What a folder's tests need beside pytest.
 TOOLS = {"tests/browser": ("playwright",), "tests/comfy": ("hypothesis",)}
 
@@ -46,8 +49,14 @@ def main() -> int:
         print(f"\n=== ComfyUI {root.version}", flush=True)
         failed |= test(root.python, "tests/comfy", {"COMFYUI_PATH": str(root.path), **big}, counts)
     if roots and chromium():
-        print(f"\n=== The page of ComfyUI {roots[0].version}", flush=True)
-        failed |= test(roots[0].python, "tests/browser", {"COMFYUI_PATH": str(roots[0].path)}, counts)
+        page = {"COMFYUI_PATH": str(roots[0].path)}
+        print(f"\n=== The page of ComfyUI {roots[0].version}, its own front end", flush=True)
+        failed |= test(roots[0].python, "tests/browser", page, counts)
+        if newer := front_end():
+            print(f"\n=== The page of ComfyUI {roots[0].version}, front end {FRONT_END}", flush=True)
+            failed |= test(roots[0].python, "tests/browser", {**page, "SKRR_FRONT_END": str(newer)}, counts)
+        else:
+            notes.append(f"the tests in a browser with front end {FRONT_END}: it could not be installed")
     elif roots:
         notes.append("the tests in a browser: there is no Chromium, and it could not be installed")
     print("\nComfyUI tested: " + (", ".join(root.version for root in roots) or "none"))
@@ -105,6 +114,16 @@ def chromium() -> bool:
     if not any(map(shutil.which, names)) and shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
         subprocess.run(["apt-get", "install", "-y", "-qq", "chromium"], stdout=subprocess.DEVNULL)
     return any(map(shutil.which, names)) or "CHROMIUM" in os.environ
+
+
+def front_end() -> Path | None:
+    """The folder of a newer front end, installed beside our own tools, not into ComfyUI; None where it cannot be."""
+    extra = ENVIRONMENT / f"front-end-{FRONT_END}"
+    pages = extra / "comfyui_frontend_package" / "static"
+    if not (pages / "index.html").exists():
+        wanted = ["--target", str(extra), f"comfyui-frontend-package=={FRONT_END}"]
+        subprocess.run([str(PYTHON), "-m", "pip", "install", "-q", "--no-deps", *wanted])
+    return pages if (pages / "index.html").exists() else None
 
 
 def tools_for(python: Path, *tools: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 // Keeps one node's panel true: looks what the node's plan is, asks the server for it, listens to searches, pins plans.
 
 import { planOfRun } from "./levels.mjs"
-import { choosesLevel, emptyNote, pinWidget, planSource, sparsityOf } from "./node_view.mjs"
+import { basis, choosesLevel, emptyNote, linked, pinWidget, planSource, seesPlan, sparsityOf } from "./node_view.mjs"
 import { say } from "./words.mjs"
 
 /** What was asked for a plan, as one string: equal for the same question. */
@@ -24,6 +24,7 @@ export class Keeper {
     this.state = {} // the server's memory of this node: exact bytes and warnings of its last run
     this.answer = null // {plan} or {error}
     this.run = null
+    this.basis = null // the `basis` of the plan when the server's memory was made, as far as the page can see
     this.failure = null // {workflow, text} of the last run, if it failed at this node
     this.number = 0
     this.last = Promise.resolve() // what was heard of searches is taken in one by one, in order
@@ -41,12 +42,15 @@ export class Keeper {
       text: source.ask?.text ?? "",
       source: source.ask?.source ?? "",
       kind: source.ask?.kind ?? "",
+      basis: basis(source),
+      linked: linked(this.face),
       pinned: pinWidget(this.face)?.value ?? "",
       sparsity: sparsityOf(this.face),
     }
     const changed = (...names) => names.some((name) => now[name] !== this.seen[name])
-    const [moved, other] = [changed("workflow", "place"), changed("owner", "text", "source", "kind")]
+    const [moved, other] = [changed("workflow", "place"), changed("owner", "text", "source", "kind", "basis", "linked")]
     const drawn = changed("sparsity", "pinned")
+    if (changed("workflow", "place") || (changed("owner") && seesPlan(source))) this.basis = null
     this.seen = now
     if (moved || other) this.refresh(moved)
     else if (drawn) this.draw()
@@ -58,10 +62,14 @@ export class Keeper {
     const { workflow, place, owner } = this.seen
     if (place === undefined) return
     const source = planSource(this.face)
-    const [state, answer] = await Promise.all([this.known(place), this.plan(source, workflow, owner)])
+    const [state, answer] = await Promise.all([this.known(place), this.plan(source, owner)])
     if (number !== this.number) return // asked again meanwhile
     this.state = state
-    this.answer = answer
+    this.basis ??= this.seen.basis
+    // Where the page cannot see what makes the plan, the server knows what this node was given. Of a plan that hangs on
+    // another CLIP or switch than before, it knows nothing yet.
+    const given = !seesPlan(source) && linked(this.face) && state.plan ? { plan: state.plan, exact: {} } : null
+    this.answer = !source.ask && this.basis !== this.seen.basis ? null : (answer ?? given)
     this.draw()
     if (runs && this.face.type === "SkrrSearch") {
       this.inTurn(async () => {
@@ -76,7 +84,7 @@ export class Keeper {
     return this.host.ask(`/skrr/node?${query}`)
   }
 
-  async plan(source, workflow, owner) {
+  async plan(source, owner) {
     if (source.ask) {
       const page = await this.host.ask("/skrr/plan", source.ask)
       return page.error ? page : { plan: page, exact: {} }
@@ -123,20 +131,22 @@ export class Keeper {
   /** A node ran: this one, or the one this one's plan comes from. */
   heardNode(detail) {
     const { workflow, place, owner } = this.seen
-    if (detail.workflow === workflow && (detail.node === place || detail.node === owner)) this.refresh(false)
+    if (detail.workflow !== workflow || (detail.node !== place && detail.node !== owner)) return
+    this.basis = this.seen.basis
+    this.refresh(false)
   }
 
-  /** A run of this page failed at a node. The event has the node's id and class, but not the workflow. */
-  heardError(detail) {
+  /** A run of `workflow` failed at a node, of which the event has id and class. */
+  heardError(detail, workflow) {
     const here = this.face.places().includes(String(detail.node_id)) && detail.node_type === this.face.type
-    if (!here) return
-    this.failure = { workflow: this.host.workflowId(), text: String(detail.exception_message).trim() }
+    if (!here || workflow !== this.host.workflowId()) return
+    this.failure = { workflow, text: String(detail.exception_message).trim() }
     this.draw()
   }
 
-  /** A run of this page ended well: what failed before is mended. */
-  heardSuccess() {
-    if (this.failure?.workflow !== this.host.workflowId()) return
+  /** A run of `workflow` ended well: what failed in it before is mended. */
+  heardSuccess(workflow) {
+    if (this.failure?.workflow !== workflow) return
     this.failure = null
     this.draw()
   }

@@ -12,7 +12,7 @@ export function pinWidget(node) {
 }
 
 /** Where `node`'s plan comes from: {owner, ask} with `ask` for POST /skrr/plan or null, and the node whose state to
- * ask for otherwise. `node` is the adapter's face of a node: type, widget(name), upstream(input), known(). */
+ * ask for otherwise. `node` is the adapter's face of a node: type, widget(name), upstream(input), linked(input), values(). */
 export function planSource(node) {
   let owner = node
   if (!(node.type in PIN_WIDGET)) {
@@ -41,6 +41,30 @@ export function clipKind(node) {
   return null
 }
 
+/** What the server's memory of a plan hangs on, as one string: for `auto` what brings the CLIP, for a plan through nodes
+ * of other packs the last of them (a switch, say); "" where it hangs on nothing that the page would see changed. */
+export function basis({ owner, ask }) {
+  if (!owner || ask || owner.type === "SkrrSearch") return ""
+  if (owner.type !== "SkrrLoadPlan") return owner.values()
+  let loader = owner.upstream("clip")
+  for (let step = 0; step < MAX_STEPS; step++) {
+    const before = loader?.upstream("clip")
+    if (!before) break
+    loader = before
+  }
+  return loader?.values() ?? ""
+}
+
+/** Whether the page sees the node that makes the plan. */
+export function seesPlan({ owner }) {
+  return Boolean(owner) && owner.type in PIN_WIDGET
+}
+
+/** Whether the node's plan comes by a link, through whatever it may come. */
+export function linked(node) {
+  return !(node.type in PIN_WIDGET) && node.linked("plan")
+}
+
 /** Whether the node takes one level of its plan (a search's plan ends where its target was reached). */
 export function choosesLevel(node) {
   return WITH_SPARSITY.has(node.type)
@@ -56,6 +80,7 @@ export function sparsityOf(node) {
 /** What the user sees when no plan can be shown yet. */
 export function emptyNote(node, source) {
   if (!source.owner) {
+    if (linked(node)) return "The plan is known once this has run."
     return node.type === "SkrrCLIPLoader" ? "" : "Connect a plan: from Skrr Load Plan or Skrr Search."
   }
   if (source.owner.type === "SkrrSearch") {

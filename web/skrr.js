@@ -67,11 +67,23 @@ class Face {
     let node = this.node
     let slot = node.inputs?.findIndex((each) => each.name === name) ?? -1
     for (let step = 0; slot >= 0 && step < 64; step++) {
+      if (!node.graph) return null // taken away while something was asked for it
       node = node.getInputNode?.(slot) ?? null
       if (!node || node.type !== "Reroute") return node
       slot = 0
     }
     return null
+  }
+
+  /** Whether an input has a link, wherever that comes from: a subgraph's own input has no node to be found. */
+  linked(name) {
+    const slot = this.node.inputs?.findIndex((each) => each.name === name) ?? -1
+    return slot >= 0 && this.node.isInputConnected(slot)
+  }
+
+  /** All its values as one string: another one when a person chose something else in it. */
+  values() {
+    return JSON.stringify([this.node.id, ...(this.node.widgets ?? []).map((each) => String(each.value))])
   }
 
   places() {
@@ -134,13 +146,29 @@ function grow(node, panel) {
   node.setDirtyCanvas?.(true, true)
 }
 
+/** Vue keeps what it drew for a node that undo builds anew under the same id: the new panel goes in the old one's place. */
+function takePlace({ face: { node }, panel }) {
+  if (panel.element.isConnected || !node.graph || node.graph !== app.canvas.graph) return
+  const old = document.querySelector(`[data-node-id="${CSS.escape(node.id)}"] .skrr-panel`)
+  if (old?.dataset.node === node.comfyClass) old.replaceWith(panel.element)
+}
+
+/** A run ended: tells every panel with the workflow that it was a run of, which need not be the one that is open. */
+async function ended({ prompt_id }, tell) {
+  if (!keepers.size) return
+  const { workflow } = await ask(`/skrr/prompt/${encodeURIComponent(prompt_id)}`)
+  if (workflow) keepers.forEach((keeper) => tell(keeper, workflow))
+}
+
 api.addEventListener("skrr.run", ({ detail }) => keepers.forEach((keeper) => keeper.heardRun(detail)))
 api.addEventListener("skrr.node", ({ detail }) => keepers.forEach((keeper) => keeper.heardNode(detail)))
-api.addEventListener("execution_error", ({ detail }) => keepers.forEach((keeper) => keeper.heardError(detail)))
-api.addEventListener("execution_success", () => keepers.forEach((keeper) => keeper.heardSuccess()))
+api.addEventListener("execution_error", ({ detail }) => ended(detail, (keeper, workflow) => keeper.heardError(detail, workflow)))
+api.addEventListener("execution_success", ({ detail }) => ended(detail, (keeper, workflow) => keeper.heardSuccess(workflow)))
 api.addEventListener("reconnected", () => keepers.forEach((keeper) => keeper.refresh()))
 setInterval(() => {
-  if (!document.hidden) keepers.forEach((keeper) => keeper.look())
+  if (document.hidden) return
+  keepers.forEach(takePlace)
+  keepers.forEach((keeper) => keeper.look())
 }, LOOK_EVERY)
 
 app.registerExtension({

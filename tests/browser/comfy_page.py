@@ -28,6 +28,18 @@ const sheet = new CSSStyleSheet()
 sheet.replaceSync(".p-overlay-mask-leave { display: none !important }")
 document.adoptedStyleSheets.push(sheet)
 """
+# A warning of the front end is printed from a file of its own: who caused it is in the stack.
+DEPRECATED = """
+Error.stackTraceLimit = 60
+for (const kind of ["log", "info", "warn", "debug"]) {
+  const say = console[kind]
+  console[kind] = (...given) => {
+    say.apply(console, given)
+    const stack = new Error().stack
+    if (/deprecated/i.test(given.join(" ")) && /skrr-for-comfyui/.test(stack)) console.error(given.join(" "), stack)
+  }
+}
+"""
 READY = "window.app?.extensionManager && window.app.rootGraph?.nodes && !document.querySelector('#splash-loader')"
 
 
@@ -54,8 +66,9 @@ class ComfyPage:
         page.set_default_timeout(PATIENCE)
         page.set_default_navigation_timeout(OPENING)
         page.add_init_script(NO_COVER)
+        page.add_init_script(DEPRECATED)
         page.on("console", self._listen)
-        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error.stack}"))
 
     def _listen(self, message) -> None:
         said = f"{message.text} {message.location.get('url', '')}"

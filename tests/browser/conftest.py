@@ -1,7 +1,8 @@
 """A real ComfyUI server on CPU and a real browser, for the tests of what the pack shows on ComfyUI's page.
 
 Needs $COMFYUI_PATH, Playwright for Python under that ComfyUI's Python, and a Chromium ($CHROMIUM, or on the path).
-What lacks something is not collected. Screenshots are kept in artefacts/, to be looked at.
+What lacks something is not collected. $SKRR_FRONT_END names the folder of another front end than ComfyUI's own.
+Screenshots are kept in artefacts/, to be looked at.
 """
 
 import importlib.util
@@ -21,7 +22,7 @@ else:
     chromium = lambda: None  # noqa: E731
 collect_ignore_glob = [] if os.environ.get("COMFYUI_PATH") else ["test_*.py"]
 if chromium() is None:
-    pages = ("apply", "demo", "errors", "language", "picture", "search", "workflows")
+    pages = ("apply", "demo", "deprecated", "errors", "given", "language", "picture", "search", "undo", "workflows")
     collect_ignore_glob += [f"test_{name}.py" for name in pages]
 
 
@@ -31,7 +32,10 @@ def server():
     card the page is drawn by the processors, and threads that wait for one another would wait for the drawing too."""
     from ..comfy.server import Server, find_comfy_roots
 
-    with Server(find_comfy_roots()[0], env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}) as running:
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    other = os.environ.get("SKRR_FRONT_END")
+    args = ("--front-end-root", other) if other else ()
+    with Server(find_comfy_roots()[0], env=threads, args=args) as running:
         yield running
 
 

@@ -12,7 +12,7 @@ async function kept() {
   const load = { type: "SkrrLoadPlan", places: () => ["1"], upstream: () => null,
     widget: (name) => ({ value: name === "source" ? "sd3" : "" }) }
   const face = { type: "SkrrApply", places: () => ["3:7"], upstream: (name) => (name === "plan" ? load : null),
-    widget: (name) => (name === "sparsity" ? { value: 0.1 } : null) }
+    linked: () => true, widget: (name) => (name === "sparsity" ? { value: 0.1 } : null) }
   const host = { workflowId: () => "w", ask: async (path) => (path === "/skrr/plan" ? plan() : {}) }
   const keeper = new Keeper(face, { show: (view) => views.push(view) }, host)
   keeper.look()
@@ -25,7 +25,7 @@ const FAILURE = { node_id: "3:7", node_type: "SkrrApply", exception_message: "Th
 test("a run-time error stands in the panel of its node, without the figures of before", async () => {
   const { keeper, last } = await kept()
   assert.equal(last().plan.name, "made up")
-  keeper.heardError(FAILURE)
+  keeper.heardError(FAILURE, "w")
   assert.equal(last().error, "The plan is for T5, not CLIP-L.")
   assert.equal(last().plan, null)
   assert.equal(last().note, "")
@@ -34,15 +34,83 @@ test("a run-time error stands in the panel of its node, without the figures of b
 
 test("the error of another node, or of another kind of node under the same id, is not shown", async () => {
   const { keeper, last } = await kept()
-  keeper.heardError({ ...FAILURE, node_id: "7" })
-  keeper.heardError({ ...FAILURE, node_type: "KSampler" })
+  keeper.heardError({ ...FAILURE, node_id: "7" }, "w")
+  keeper.heardError({ ...FAILURE, node_type: "KSampler" }, "w")
   assert.equal(last().error, "")
 })
 
 test("the next good run takes the error away and brings the figures back", async () => {
   const { keeper, last } = await kept()
-  keeper.heardError(FAILURE)
-  keeper.heardSuccess()
+  keeper.heardError(FAILURE, "w")
+  keeper.heardSuccess("w")
   assert.equal(last().error, "")
+  assert.equal(last().plan.name, "made up")
+})
+
+test("the run of another workflow shows no error here and takes none away", async () => {
+  const { keeper, last } = await kept()
+  keeper.heardError(FAILURE, "other")
+  assert.equal(last().error, "")
+  keeper.heardError(FAILURE, "w")
+  keeper.heardSuccess("other")
+  assert.equal(last().error, "The plan is for T5, not CLIP-L.")
+})
+
+/** A keeper of a Skrr Apply behind `upstream`, a node or null; `state` is what the server knows, by the node's id. */
+async function behind(upstream, state) {
+  const views = []
+  const face = { type: "SkrrApply", places: () => ["3:7"], upstream: () => upstream, linked: () => true,
+    widget: (name) => (name === "sparsity" ? { value: 0.1 } : null) }
+  const ask = async (path) => state[new URLSearchParams(path.split("?")[1]).get("node")] ?? {}
+  const keeper = new Keeper(face, { show: (view) => views.push(view) }, { workflowId: () => "w", ask })
+  const settle = () => new Promise((resolve) => setTimeout(resolve))
+  keeper.look()
+  await settle()
+  return { keeper, settle, last: () => views[views.length - 1] }
+}
+
+const RAN = { workflow: "w", node: "3:7" }
+
+test("behind a subgraph's input the plan is the one that the node was given when it ran", async () => {
+  const state = {}
+  const { keeper, settle, last } = await behind(null, state)
+  assert.equal(last().note, "The plan is known once this has run.")
+  state["3:7"] = { plan: plan(), exact: {} }
+  keeper.heardNode(RAN)
+  await settle()
+  assert.equal(last().plan.name, "made up")
+  assert.equal(last().note, "")
+})
+
+test("behind a switch too, until it is set otherwise", async () => {
+  let set = "1"
+  const other = { type: "Switch", places: () => ["5"], upstream: () => null, widget: () => null, values: () => set }
+  const state = { "3:7": { plan: plan(), exact: {} } }
+  const { keeper, settle, last } = await behind(other, state)
+  assert.equal(last().plan.name, "made up")
+  set = "2"
+  keeper.look()
+  await settle()
+  assert.equal(last().plan, null)
+  assert.equal(last().note, "The plan is known once this has run.")
+  keeper.heardNode(RAN)
+  await settle()
+  assert.equal(last().plan.name, "made up")
+})
+
+test("the plan that auto took for another CLIP is not shown for the one now loaded", async () => {
+  let file = "old"
+  const clip = { type: "SomeLoader", places: () => ["1"], upstream: () => null, widget: () => null, values: () => file }
+  const load = { type: "SkrrLoadPlan", places: () => ["2"], upstream: () => clip, values: () => "",
+    widget: (name) => ({ value: name === "source" ? "auto" : "" }) }
+  const { keeper, settle, last } = await behind(load, { 2: { plan: plan(), exact: {} } })
+  assert.equal(last().plan.name, "made up")
+  file = "new"
+  keeper.look()
+  await settle()
+  assert.equal(last().plan, null)
+  assert.match(last().note, /^auto takes/)
+  keeper.heardNode({ workflow: "w", node: "2" })
+  await settle()
   assert.equal(last().plan.name, "made up")
 })

@@ -14,7 +14,7 @@ from ....skrr_engine.plans.presets import load_preset, preset_names
 from ..files.folders import load_plan
 from .pages_plans import plan_page
 from .pages_search import RUNS
-from .pages_state import NODES
+from .pages_state import NODES, workflow_of
 
 __all__ = ["add_routes"]
 
@@ -61,6 +61,11 @@ def add_routes(presets_by_kind: dict[str, str]) -> None:
         """All of one search."""
         found = RUNS.get(request.match_info["run"])
         return _missing("search") if found is None else web.json_response(found.page())
+
+    @routes.get("/skrr/prompt/{prompt}")
+    async def prompt(request: web.Request) -> web.Response:
+        """The id of the workflow that a run is or was of; "" where nothing is known of it."""
+        return web.json_response({"workflow": workflow_of(request.match_info["prompt"])})
 
     @routes.get("/skrr/node")
     async def node(request: web.Request) -> web.Response:

@@ -17,7 +17,8 @@ from ..clip.trees import TextEncoder, text_encoders
 from ..weights.memory import module_bytes
 from .pages_plans import plan_page
 
-__all__ = ["NODES", "Bounded", "NodeState", "Place", "exact_bytes", "note_applied", "note_plan", "place", "tell"]
+__all__ = ["NODES", "Bounded", "NodeState", "Place"]
+__all__ += ["exact_bytes", "note_applied", "note_plan", "place", "tell", "workflow_of"]
 
 MAX_NODES = 32
 MAX_WARNINGS = 16
@@ -79,11 +80,26 @@ def place() -> Place | None:
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is None or server is None:
         return None
-    for item in server.prompt_queue.get_current_queue()[0]:
-        if item[1] == context.prompt_id:
-            workflow = ((item[3] or {}).get("extra_pnginfo") or {}).get("workflow") or {}
-            return Place(str(workflow.get("id") or ""), str(context.node_id), str(context.prompt_id))
-    return Place("", str(context.node_id), str(context.prompt_id))
+    return Place(_workflow(_running(context.prompt_id)), str(context.node_id), str(context.prompt_id))
+
+
+def workflow_of(prompt: str) -> str:
+    """The id of the workflow that the prompt `prompt`, running or run, is of; "" where nobody knows."""
+    if (item := _running(prompt)) is None:  # looked for first: it goes from there into the history
+        item = PromptServer.instance.prompt_queue.get_history(prompt_id=prompt).get(prompt, {}).get("prompt")
+    return _workflow(item)
+
+
+def _running(prompt: str):
+    """ComfyUI's record of the prompt while it runs, or None."""
+    items = PromptServer.instance.prompt_queue.get_current_queue()[0]
+    return next((item for item in items if item[1] == prompt), None)
+
+
+def _workflow(item) -> str:
+    """The workflow's id in ComfyUI's record of a prompt."""
+    workflow = {} if item is None else ((item[3] or {}).get("extra_pnginfo") or {}).get("workflow") or {}
+    return str(workflow.get("id") or "")
 
 
 def tell(event: str, data: dict) -> None:

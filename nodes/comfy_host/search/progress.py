@@ -19,13 +19,21 @@ TEXT_EVERY = 0.5
 
 class NodeProgress:
     """Hand an instance to the engine as its `report`. Raises ComfyUI's interrupt exception within one sub-block
-    call of a cancel (its class differs between releases: never catch it with `except Exception`)."""
+    call of a cancel (its class differs between releases: never catch it with `except Exception`). A context too: the
+    line under the node stays there, so that at the end it must say no more than that the search has ended."""
 
     def __init__(self):
         self.bar = None
         self.done = self.total = 0.0
         self.best = self.now = self.notice = self.phase = ""
         self.spoken = 0.0
+
+    def __enter__(self) -> "NodeProgress":
+        return self
+
+    def __exit__(self, kind, error, _) -> None:
+        cancelled = isinstance(error, mm.InterruptProcessingException)
+        self._say("Search done." if kind is None else "Search cancelled." if cancelled else "Search failed.")
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -55,12 +63,15 @@ class NodeProgress:
     def _speak(self, always: bool) -> None:
         """Text under the node, a few times a second at most."""
         now = time.monotonic()
+        if always or now - self.spoken > TEXT_EVERY:
+            self.spoken = now
+            text = f"{self.phase}: {self.now or f'{self.done:.0f} of about {self.total:.0f} measurements'}."
+            self._say(f"{text} {self.best} {self.notice}".strip())
+
+    def _say(self, text: str) -> None:
         context = get_executing_context()
-        if context is None or not (always or now - self.spoken > TEXT_EVERY):
-            return
-        self.spoken = now
-        text = f"{self.phase}: {self.now or f'{self.done:.0f} of about {self.total:.0f} measurements'}."
-        PromptServer.instance.send_progress_text(f"{text} {self.best} {self.notice}".strip(), context.node_id)
+        if context is not None:
+            PromptServer.instance.send_progress_text(text, context.node_id)
 
 
 def _size(count: int) -> str:
