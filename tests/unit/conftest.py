@@ -12,6 +12,7 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+from skrr_engine.demo import pipeline
 from skrr_engine.encoders.clip import ClipStack
 from skrr_engine.encoders.t5 import T5Stack
 from skrr_engine.measure.calibration import Row, make_calibration
@@ -88,6 +89,15 @@ def save_encoder(model, path, dtype=torch.float32, prefix="", metadata=None):
     }
     save_file(state, path, metadata)
     return path
+
+
+@pytest.fixture(scope="module")
+def few_steps():
+    """Pictures in two steps instead of twenty: enough where random weights draw noise anyway."""
+    usual = pipeline.sample
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "sample", lambda predict, noise, steps, guidance: usual(predict, noise, 2, guidance))
+        yield
 
 
 @pytest.fixture

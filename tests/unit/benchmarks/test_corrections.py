@@ -12,7 +12,7 @@ from ..random_pipeline import write_random_pipeline
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(tmp_path_factory, few_steps):
     return write_random_pipeline(tmp_path_factory.mktemp("weights"))
 
 

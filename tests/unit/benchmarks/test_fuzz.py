@@ -1,4 +1,4 @@
-"""Everything that strangers can hand in, damaged 100,000 times and more; and that every `raise` of the readers has
+"""Everything that strangers can hand in, damaged tens of thousands of times; and that every `raise` of the readers has
 refused something, so that none stands there untested. The long form is `python -m benchmarks.fuzz`."""
 
 from collections import Counter
@@ -13,7 +13,7 @@ from skrr_engine.files import header
 from skrr_engine.plans import architecture, plan, plan_json, plan_text
 from skrr_engine.plans.architecture import T5_XXL
 
-CASES, SEED = 100_000, 0
+CASES, SEED = 30_000, 0
 INFO = {"t5xxl": plan.EncoderInfo(T5_XXL)}
 LEVEL = plan.make_level(INFO, {"t5xxl": plan.make_cut([46])})
 PLAN = plan.Plan("sound", INFO, (LEVEL,))
@@ -60,8 +60,8 @@ def test_the_cases_are_what_they_should_be(fuzzed):
     """Mostly damaged valid inputs; some still valid, most refused, for every kind of input."""
     assert fuzzed.mutations > CASES / 2
     for target in TARGETS:
-        assert fuzzed.outcomes[f"{target}, valid"] > 300
-        assert fuzzed.outcomes[f"{target}, refused"] > 5_000
+        assert fuzzed.outcomes[f"{target}, valid"] > 0.003 * CASES
+        assert fuzzed.outcomes[f"{target}, refused"] > 0.05 * CASES
 
 
 def test_every_raise_of_the_readers_has_refused_something(fuzzed, tmp_path):

@@ -1,38 +1,13 @@
 """The page's part on searching follows what the benchmarks printed; the curve in use is the one that was measured."""
 
-import json
-import sys
-from contextlib import redirect_stdout
 from copy import deepcopy
-from io import StringIO
-
-import pytest
 
 from benchmarks import search_curve
 from benchmarks.results.command import CELLS
 from benchmarks.results.search import curve_section, read_json, search_section
-from benchmarks.search import command as search
 from skrr_engine.demo.layout import ENCODER, WEIGHTS
 from skrr_engine.jobs.regret import REGRET
 from skrr_engine.opening.open_encoder import open_encoder
-
-
-@pytest.fixture(scope="module")
-def printed():
-    """What a benchmark's `main` prints with these arguments."""
-
-    def run(main, *arguments):
-        with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
-            patch.setattr(sys, "argv", ["benchmark", *arguments])
-            main()
-        return json.loads(out.getvalue())
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def small(printed):
-    return printed(search.main, "--small")
 
 
 def test_every_figure_stands_on_the_page(small):

@@ -20,7 +20,7 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture
-def small(monkeypatch, weights):
+def small(monkeypatch, weights, few_steps):
     """A demo of seconds."""
     for name, value in (("PROMPTS", 3), ("PER_TASK", 1), ("SPARSITIES", (0.02, 0.04, 0.05))):
         monkeypatch.setattr(command, name, value)

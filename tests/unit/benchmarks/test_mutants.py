@@ -1,0 +1,108 @@
+"""The benchmark of the tests: which changes it makes, and that it tells guarded code from unguarded."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.mutants.changes import mutants_of
+from benchmarks.mutants.command import EQUIVALENT, PACK, main
+
+CODE = '''
+__all__ = ["steps"]
+
+
+def steps(start: int | None, end: int) -> int:
+    """How many steps: 1 each."""
+    count = 0
+    while start < end:
+        start += 1
+        count += 1
+    if count < 0:
+        raise ValueError("never 1")
+    return count
+'''
+TEST = """
+from room import steps
+
+
+def test_steps():
+    assert steps(2, 5) == 3
+"""
+# What judges the little room: in a process of its own, as the command does.
+JUDGE = """
+import json, sys
+from pathlib import Path
+from benchmarks.mutants.changes import mutants_of
+from benchmarks.mutants.command import Room, judge
+
+folder = Path(sys.argv[1])
+sys.path.insert(0, str(folder / "code"))
+room = Room("room", folder / "code", folder / "tests")
+mutants = [m for m in mutants_of(folder / "code" / "room.py") if m.before in json.loads(sys.argv[2])]
+change = {"file": "room.py", "where": "steps", "before": "count += 1", "after": "count -= 1"}
+known = [{**change, "why": "an example"}]
+for result in judge(room, mutants, known, folder, grace=1):
+    pass
+print(json.dumps(vars(result)))
+"""
+
+
+@pytest.fixture
+def room(tmp_path):
+    for folder, name, text in (("code", "room.py", CODE), ("tests", "test_room.py", TEST)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text(text)
+    return tmp_path
+
+
+def test_each_change_is_one_place_and_runs(room):
+    file = room / "code" / "room.py"
+    found = mutants_of(file)
+    assert {(mutant.before, mutant.after) for mutant in found} == {
+        ("0", "1"), ("1", "2"), ("start < end", "start <= end"), ("start += 1", "start -= 1"),
+        ("count += 1", "count -= 1"), ("while start < end:", "while not start < end:"), ("count < 0", "count <= 0"),
+        ("if count < 0:", "if not count < 0:"), ("raise ValueError('never 1')", "pass"),
+        ("return count", "return None"),
+    }  # fmt: skip
+    assert len({(mutant.line, mutant.before) for mutant in found}) == len(found)
+    assert all(mutant.where == "steps" and mutant.code() for mutant in found)
+    assert file.read_text() == CODE
+
+
+def judged(room, *before):
+    command = [sys.executable, "-c", JUDGE, str(room), json.dumps(before)]
+    ran = subprocess.run(command, cwd=PACK, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_survivors_are_told_from_killed_ones_and_an_endless_loop_is_killed(room):
+    raised = "raise ValueError('never 1')"
+    found = judged(room, "start < end", "start += 1", "count += 1", "return count", "count < 0", raised)
+    assert found["killed"] == 3
+    assert [one["before"] for one in found["equivalent"]] == ["count += 1"], "said to make no difference: not run"
+    assert [(one["before"], one["line"]) for one in found["survivors"]] == [
+        ("count < 0", 11), (raised, 12),
+    ]  # fmt: skip
+
+
+def test_tests_that_fail_anyway_judge_nothing(room):
+    (room / "tests" / "test_room.py").write_text(TEST.replace("== 3", "== 4"))
+    with pytest.raises(AssertionError, match="fail as they are; mend them first"):
+        judged(room, "return count")
+
+
+def test_a_room_that_is_not_there_is_told(capsys):
+    with pytest.raises(SystemExit):
+        main(["cellar"])
+    assert "There is no room 'cellar'; there are plans, measure, search" in capsys.readouterr().err
+
+
+def test_every_change_said_to_make_no_difference_can_be_made_and_has_its_reason():
+    for entry in json.loads(EQUIVALENT.read_text(encoding="utf-8")):
+        assert entry.keys() == {"file", "where", "before", "after", "why"} and len(entry["why"]) > 20
+        found = mutants_of(Path(PACK / entry["file"]))
+        assert any((m.where, m.before, m.after) == (entry["where"], entry["before"], entry["after"]) for m in found)
