@@ -11,6 +11,7 @@ from .comfy_host.denoiser.projections import find_projection
 from .comfy_host.files.folders import list_prompt_files, prompt_file
 from .comfy_host.search.calibrating import tokenize
 from .types import CALIBRATION, PROJECTION
+from .wired import check_clip
 
 BUILT_IN, TEXT = "built-in", "text"
 
@@ -69,6 +70,7 @@ class SkrrCalibrate(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, prompts, text, limit, model=None):
+        check_clip(clip, "Skrr Calibrate")
         if model is not None:
             find_projection(model, choose_encoder(clip))
         if prompts == BUILT_IN:

@@ -8,6 +8,7 @@ from .comfy_host.files.folders import list_model_files, model_file
 from .comfy_host.files.loading import CLIP_TYPES, load_kept
 from .comfy_host.report.reporting import report_of
 from .types import PLAN, PROJECTION
+from .wired import check_plan
 
 NONE, ENCODERS, DENOISERS = "none", "text_encoders", "diffusion_models"
 
@@ -71,6 +72,8 @@ class SkrrCLIPLoader(io.ComfyNode):
     def execute(cls, file1, file2, file3, file4, type, sparsity, device, plan=None):
         if file1 is None:
             raise SkrrError(_no_files(ENCODERS, "Skrr CLIP Loader"))
+        if plan is not None:
+            check_plan(plan, "Skrr CLIP Loader")
         paths = [model_file(ENCODERS, name) for name in (file1, file2, file3, file4) if name != NONE]
         if plan is not None and sparsity == 0:
             raise SkrrError("A sparsity of 0 keeps everything: use ComfyUI's own CLIP loader for that.")
