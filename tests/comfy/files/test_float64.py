@@ -1,4 +1,4 @@
-"""A T5 file in float64, which ComfyUI casts to no device: Skrr CLIP Loader opens it as the float32 file that it holds."""
+"""A T5 file in float64, which ComfyUI casts to no device: Skrr CLIP Loader opens it as float32."""
 
 import pytest
 import torch
