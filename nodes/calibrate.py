@@ -66,7 +66,13 @@ class SkrrCalibrate(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, clip, prompts, text, limit, model=None):
-        return "" if prompts in (BUILT_IN, TEXT) else sha256(prompt_file(prompts).read_bytes()).hexdigest()
+        if prompts in (BUILT_IN, TEXT):
+            return ""
+        path = prompt_file(prompts)
+        try:
+            return sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise SkrrError(f"{path} cannot be read: {error.strerror}. Check who may read it.") from None
 
     @classmethod
     def execute(cls, clip, prompts, text, limit, model=None):

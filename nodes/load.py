@@ -99,6 +99,7 @@ class SkrrProjection(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=list_model_files(DENOISERS),
+                    optional=True,  # where there are no files the page sends none, and execute says so
                     tooltip="The denoiser's safetensors file in models/diffusion_models (FLUX, SD3, PixArt).",
                 )
             ],
@@ -108,10 +109,10 @@ class SkrrProjection(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file=None):
         # As above: a shared workflow with a pinned plan runs without the denoiser's file of its author.
-        return _no_files(DENOISERS, "Skrr Projection") if file is None else True
+        return True
 
     @classmethod
-    def execute(cls, file):
+    def execute(cls, file=None):
         if file is None:
             raise SkrrError(_no_files(DENOISERS, "Skrr Projection"))
         return io.NodeOutput(ProjectionFile(model_file(DENOISERS, file)))
