@@ -6,6 +6,7 @@ from .comfy_host.clip.patching import apply_level
 from .comfy_host.page.pages_state import note_applied
 from .comfy_host.report.reporting import report_of, unchanged_report
 from .types import PLAN
+from .wired import check_clip, check_plan
 
 
 class SkrrApply(io.ComfyNode):
@@ -43,6 +44,8 @@ class SkrrApply(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, plan, sparsity):
+        check_clip(clip, "Skrr Apply")
+        check_plan(plan, "Skrr Apply")
         if sparsity == 0:
             return io.NodeOutput(clip, unchanged_report(sparsity))
         patched = apply_level(clip, plan, plan.level_for(sparsity))

@@ -11,6 +11,7 @@ from .comfy_host.denoiser.projections import find_projection
 from .comfy_host.files.folders import list_prompt_files, prompt_file
 from .comfy_host.search.calibrating import tokenize
 from .types import CALIBRATION, PROJECTION
+from .wired import check_clip
 
 BUILT_IN, TEXT = "built-in", "text"
 
@@ -65,10 +66,17 @@ class SkrrCalibrate(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, clip, prompts, text, limit, model=None):
-        return "" if prompts in (BUILT_IN, TEXT) else sha256(prompt_file(prompts).read_bytes()).hexdigest()
+        if prompts in (BUILT_IN, TEXT):
+            return ""
+        path = prompt_file(prompts)
+        try:
+            return sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise SkrrError(f"{path} cannot be read: {error.strerror}. Check who may read it.") from None
 
     @classmethod
     def execute(cls, clip, prompts, text, limit, model=None):
+        check_clip(clip, "Skrr Calibrate")
         if model is not None:
             find_projection(model, largest_known(clip))
         if prompts == BUILT_IN:

@@ -8,6 +8,7 @@ from .comfy_host.files.folders import list_model_files, model_file
 from .comfy_host.files.loading import CLIP_TYPES, load_kept
 from .comfy_host.report.reporting import report_of
 from .types import PLAN, PROJECTION
+from .wired import check_plan
 
 NONE, ENCODERS, DENOISERS = "none", "text_encoders", "diffusion_models"
 
@@ -71,6 +72,8 @@ class SkrrCLIPLoader(io.ComfyNode):
     def execute(cls, file1, file2, file3, file4, type, sparsity, device, plan=None):
         if file1 is None:
             raise SkrrError(_no_files(ENCODERS, "Skrr CLIP Loader"))
+        if plan is not None:
+            check_plan(plan, "Skrr CLIP Loader")
         paths = [model_file(ENCODERS, name) for name in (file1, file2, file3, file4) if name != NONE]
         if plan is not None and sparsity == 0:
             raise SkrrError("A sparsity of 0 keeps everything: use ComfyUI's own CLIP loader for that.")
@@ -96,6 +99,7 @@ class SkrrProjection(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=list_model_files(DENOISERS),
+                    optional=True,  # where there are no files the page sends none, and execute says so
                     tooltip="The denoiser's safetensors file in models/diffusion_models (FLUX, SD3, PixArt).",
                 )
             ],
@@ -105,10 +109,10 @@ class SkrrProjection(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file=None):
         # As above: a shared workflow with a pinned plan runs without the denoiser's file of its author.
-        return _no_files(DENOISERS, "Skrr Projection") if file is None else True
+        return True
 
     @classmethod
-    def execute(cls, file):
+    def execute(cls, file=None):
         if file is None:
             raise SkrrError(_no_files(DENOISERS, "Skrr Projection"))
         return io.NodeOutput(ProjectionFile(model_file(DENOISERS, file)))

@@ -12,6 +12,7 @@ from .comfy_host.clip.trees import text_encoders, tree_family
 from .comfy_host.files.folders import list_plans, load_plan, save_plan
 from .comfy_host.page.pages_state import note_plan
 from .types import PLAN
+from .wired import check_clip, check_plan
 
 AUTO = "auto"
 # The kind of CLIP -> the preset found on the model family that uses it.
@@ -76,7 +77,11 @@ class SkrrLoadPlan(io.ComfyNode):
 
 def _auto(clip) -> Plan:
     if clip is None:
-        raise SkrrError("auto chooses a plan by the kind of CLIP, but none is connected. Connect it, or choose a plan.")
+        raise SkrrError(
+            "auto chooses a plan by the kind of CLIP, but none is connected, or the loader connected has none to give "
+            "(a checkpoint without a text encoder). Connect a CLIP loader, or choose a plan."
+        )
+    check_clip(clip, "Skrr Load Plan")
     family = tree_family(clip.patcher.model)
     if family not in AUTO_PRESETS:
         found = ", ".join(encoder.describe() for encoder in text_encoders(clip).values())
@@ -108,5 +113,6 @@ class SkrrSavePlan(io.ComfyNode):
 
     @classmethod
     def execute(cls, plan, filename, overwrite):
+        check_plan(plan, "Skrr Save Plan")
         path = save_plan(plan, filename, overwrite)
         return io.NodeOutput(dumps(plan), ui={"text": [f"Saved as {path.name} in models/skrr."]})

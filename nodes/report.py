@@ -7,6 +7,7 @@ from .comfy_host.report.pictures import compare_pictures
 from .comfy_host.report.plotting import draw
 from .comfy_host.report.verdict import report_text, verdict
 from .types import PROJECTION
+from .wired import check_clip
 
 
 class SkrrReport(io.ComfyNode):
@@ -67,6 +68,8 @@ class SkrrReport(io.ComfyNode):
 
     @classmethod
     def execute(cls, dense, pruned, prompt, timed_runs, model=None, dense_picture=None, pruned_picture=None):
+        for clip, name in ((dense, "dense"), (pruned, "pruned")):
+            check_clip(clip, f"{name} of Skrr Report")
         pair, about_pictures = compare_pictures(dense_picture, pruned_picture)
         found = compare(dense, pruned, prompt, model, timed_runs)
         text = report_text(found, pair, about_pictures)

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from .comfy_host.clip.trees import LARGEST, choose_encoder
 from .comfy_host.files.saving import save_encoder
+from .wired import check_clip
 
 
 class SkrrSaveEncoder(io.ComfyNode):
@@ -42,5 +43,6 @@ class SkrrSaveEncoder(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, encoder, filename, bake_lora, overwrite):
+        check_clip(clip, "Skrr Save Encoder")
         sentence = save_encoder(choose_encoder(clip, encoder), filename, bake_lora, overwrite)
         return io.NodeOutput(sentence, ui={"text": [sentence]})

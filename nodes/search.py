@@ -11,6 +11,7 @@ from .comfy_host.page.pages_search import SearchPage
 from .comfy_host.search.progress import NodeProgress
 from .comfy_host.search.searching import run_search
 from .types import CALIBRATION, PLAN, PROJECTION
+from .wired import check_clip, check_plan
 
 
 class SkrrSearch(io.ComfyNode):
@@ -128,7 +129,16 @@ class SkrrSearch(io.ComfyNode):
             found = read_plan_text(pinned)
             return io.NodeOutput(found, f"Pinned, not searched.\n{plan_table(found)}")
         if clip is None or calibration is None:
-            raise SkrrError("A search needs a CLIP and a calibration: connect both, or pin a plan.")
+            lacking = " and ".join(
+                what for what, value in (("CLIP", clip), ("calibration", calibration)) if value is None
+            )
+            raise SkrrError(
+                f"A search needs a CLIP and a calibration, and has no {lacking}: connect both, or pin a plan. A "
+                "checkpoint without a text encoder hands on no CLIP; load one with a CLIP loader."
+            )
+        check_clip(clip, "Skrr Search")
+        if plan is not None:
+            check_plan(plan, "Skrr Search")
         chosen = choose_encoder(clip, encoder)
         name = name.strip() or "my plan"
         settings = Settings(chosen.slot, sparsity, round(saved_gb * 1e9), beam, reuse, name, mode, minutes)

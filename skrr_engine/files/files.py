@@ -10,6 +10,7 @@ The file keeps the source's tensor names and metadata and adds:
     skrr_version   the version of this pack
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -189,7 +190,8 @@ def _write(header: Header, target: Path, metadata: Mapping[str, str], names: Ite
     except OSError as error:
         raise SkrrError(f"{target} cannot be written: {error.strerror}. Free space or change the folder.") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the error that left it is the one to tell
+            temporary.unlink()
 
 
 def _copy(source, file, count: int, buffer: memoryview, path: Path) -> None:

@@ -85,8 +85,11 @@ class TensorReader:
             return
         rest = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
         while rest:
-            count = self.file.readinto(rest)
+            name = self.header.path.name
+            try:
+                count = self.file.readinto(rest)
+            except OSError as error:
+                raise SkrrError(f"{name} cannot be read on: {error.strerror}. Check its disk, and try again.") from None
             if not count:
-                name = self.header.path.name
                 raise SkrrError(f"{name} became shorter while it was read. Try again when nothing writes to it.")
             rest = rest[count:]

@@ -87,7 +87,7 @@ class Checkpoint:
             self._load()
             # What a process that was killed while it rewrote the file has left.
             for stale in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.part"):
-                stale.unlink(missing_ok=True)
+                remove_part(stale)
 
     def once(self, key: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
         """The float64 tensor found under `key` in the level under way, from disk if it is there, else computed and
@@ -122,9 +122,12 @@ class Checkpoint:
         self._rewrite()
 
     def _load(self) -> None:
-        if self.path.stat().st_size > MAX_FILE:
-            raise self._refusal("is larger than any search writes")
-        data = self.path.read_bytes()
+        try:
+            if self.path.stat().st_size > MAX_FILE:
+                raise self._refusal("is larger than any search writes")
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise self._refusal(f"cannot be read ({error.strerror})") from None
         # Only the last line can be torn: what ends with a newline was written whole.
         whole, _, torn = data.rpartition(b"\n")
         records = []
@@ -137,7 +140,8 @@ class Checkpoint:
         self._take(records)
         if torn:
             self._rewrite(keep=True)
-        self._size = self.path.stat().st_size
+        else:
+            self._size = len(data)
 
     def _read(self, line: bytes) -> dict:
         checksum, _, text = line.partition(b" ")

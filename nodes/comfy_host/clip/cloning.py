@@ -5,7 +5,13 @@ pruned one is loaded, and dynamic VRAM breaks on the switch. A clone leaves its 
 """
 
 import copy
+import io
+import threading
+import types
 
+import torch
+
+from ....skrr_engine.errors import SkrrError
 from ..weights.weights import rewrap
 
 __all__ = ["structural_clone"]
@@ -22,9 +28,16 @@ ROOT_STATE = frozenset(
     "dynamic_vbars dynamic_pins model_loaded_weight_memory lowvram_patch_counter model_lowvram "
     "current_weight_patches_uuid model_offload_buffer_memory current_patcher".split()
 )
+# Where PyTorch keeps what a module is made of: new in the clone in any case.
+OWN = frozenset({"_parameters", "_buffers", "_modules"})
 # copy.deepcopy asks its memo first even for these, and they are shared by everything. A tuple is not: a slot of dynamic
 # VRAM is one, and holds a handle that must not be copied.
 SHARED_SINGLETONS = (type(None), bool, int, float, str, bytes, type)
+# What cannot be copied, holds no weights, and serves both trees as well as one.
+NEVER_COPIED = (
+    types.ModuleType, types.GeneratorType, io.IOBase, threading.local, type(threading.Lock()), type(threading.RLock()),
+    threading.Condition, threading.Event, threading.Semaphore,
+)  # fmt: skip
 
 
 def structural_clone(root, copied=lambda parameter: False):
@@ -41,11 +54,50 @@ def structural_clone(root, copied=lambda parameter: False):
             value = module.__dict__[name]
             if value != () and not isinstance(value, SHARED_SINGLETONS):
                 memo[id(value)] = None
-    clone = copy.deepcopy(root, memo)
+        memo |= {id(value): value for value in _held(module) if isinstance(value, NEVER_COPIED)}
+    try:
+        clone = copy.deepcopy(root, dict(memo))
+    except (TypeError, NotImplementedError, copy.Error) as error:
+        raise SkrrError(
+            f"This CLIP cannot be made smaller: {_uncopyable(root, memo)} cannot be copied ({error}). Put Skrr Apply "
+            "before the node that adds it."
+        ) from error
     for module in clone.modules():
         for name in _state(clone, module):
             del module.__dict__[name]
     return clone
+
+
+def _held(module):
+    """What other packs may have set on `module`, also inside containers and plain objects."""
+    left, seen = [value for name, value in vars(module).items() if name not in OWN], set()
+    while left:
+        value = left.pop()
+        if isinstance(value, (*SHARED_SINGLETONS, torch.nn.Module, torch.Tensor)) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        yield value
+        if isinstance(value, NEVER_COPIED):
+            continue
+        if isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list | tuple | set):
+            left += value
+        elif not callable(value):
+            left += getattr(value, "__dict__", {}).values()
+
+
+def _uncopyable(root, memo) -> str:
+    """The attribute that a copy of `root` fails at, and what it holds."""
+    for path, module in root.named_modules():
+        for name, value in vars(module).items():
+            if name in OWN or id(value) in memo:
+                continue
+            try:
+                copy.deepcopy(value, dict(memo))
+            except (TypeError, NotImplementedError, copy.Error):
+                return f"its attribute {f'{path}.{name}'.removeprefix('.')!r} (a {type(value).__name__})"
+    return f"a module of its {type(root).__name__}"
 
 
 def _state(root, module):

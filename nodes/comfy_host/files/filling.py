@@ -39,9 +39,9 @@ def outline(file: EncoderFile) -> dict[str, torch.Tensor]:
     header, state = file.header, {}
     with TensorReader(header) as reader:
         for name, ours in zip(header.tensors, _names(header), strict=True):
-            shape, dtype = header.tensors[name].shape, reader.dtype(name)
+            shape, dtype = header.tensors[name].shape, _built_as(reader.dtype(name))
             if shape in ((), (1,)) or (dtype == torch.uint8 and len(shape) == 1):
-                state[ours] = reader.read(name)
+                state[ours] = reader.read(name, dtype)
             else:
                 state[ours] = torch.empty(shape, dtype=dtype, device=META)
     stand_ins = {n: torch.empty(shape, dtype=torch.float16, device=META) for n, shape in file.stand_ins.items()}
@@ -55,7 +55,7 @@ def runs_where(headers: list[Header], device: str) -> dict[str, torch.device]:
     offload = torch.device("cpu") if device == "cpu" else mm.text_encoder_offload_device()
     load = torch.device("cpu") if device == "cpu" else mm.text_encoder_device()
     norms = [header.tensors.get("encoder.final_layer_norm.weight") for header in headers]
-    dtypes = [mm.text_encoder_dtype(load), *(DTYPES[norm.dtype] for norm in norms if norm is not None)]
+    dtypes = [mm.text_encoder_dtype(load), *(_built_as(DTYPES[norm.dtype]) for norm in norms if norm is not None)]
     # ComfyUI does the same while it builds, but would move there what has no data yet.
     if not all(mm.supports_cast(load, dtype) for dtype in dtypes):
         load = offload
@@ -118,8 +118,14 @@ def _mapped(file: EncoderFile) -> dict[str, torch.Tensor]:
     """All kept tensors as ComfyUI maps them under dynamic VRAM, which reads nothing yet."""
     state = comfy.utils.load_torch_file(str(file.header.path))
     names = dict(zip(file.header.tensors, _names(file.header), strict=True))
-    state = {names[name]: tensor for name, tensor in state.items() if name not in file.gone}
+    state = {names[name]: t.to(_built_as(t.dtype)) for name, t in state.items() if name not in file.gone}
     return _as_comfyui_reads(state, file.header)
+
+
+def _built_as(stored: torch.dtype) -> torch.dtype:
+    """The dtype that ComfyUI is told. It casts no float64 to any device, and would build on the meta device and then
+    move what has no data; nothing computes with the digits that float32 leaves out."""
+    return torch.float32 if stored == torch.float64 else stored
 
 
 def _names(header: Header) -> list[str]:

@@ -11,10 +11,11 @@ import torch
 from ....skrr_engine.digest import digest_json
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.events import silent
+from ....skrr_engine.files.files import read_plan_file
 from ....skrr_engine.jobs.search import Settings, find_plan, refine_plan
 from ....skrr_engine.measure.objective import Objective
 from ....skrr_engine.plans.plan import Plan
-from ....skrr_engine.plans.plan_json import dumps, loads
+from ....skrr_engine.plans.plan_json import dumps
 from ....skrr_engine.precision import matrix_dtype
 from ....skrr_engine.running.checkpoint import write_atomically
 from ..clip.trees import TextEncoder
@@ -101,7 +102,7 @@ def _refined(objective: Objective, start: Plan, settings: Settings, record: dict
     key = digest_json([objective.identity, dumps(start), *asked])
     path = cache_folder() / f"refined-{key[:32]}.json"
     if path.exists():
-        return replace(loads(path.read_text(encoding="utf-8")), name=settings.name)
+        return replace(read_plan_file(path), name=settings.name)
     plan = refine_plan(objective, start, settings, record)
     write_atomically(path, dumps(plan).encode())
     return plan

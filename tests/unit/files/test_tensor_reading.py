@@ -126,3 +126,22 @@ def test_a_dtype_that_pytorch_lacks_is_a_sentence(tmp_path):
         pytest.raises(SkrrError, match="stores a as F4, which this PyTorch cannot hold"),
     ):
         reader.read("a")
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_a_read_that_fails_midway_is_a_sentence_and_a_cancel_stays_one(file, error):
+    with TensorReader(read_header(file)) as reader:
+        usual = reader.file
+
+        class Broken:
+            seek = staticmethod(usual.seek)
+
+            @staticmethod
+            def readinto(target):
+                raise error
+
+        reader.file = Broken()
+        expected = (SkrrError, "cannot be read on: Input/output") if isinstance(error, OSError) else (type(error), "^$")
+        with pytest.raises(expected[0], match=expected[1]):
+            reader.read("F32")
+        reader.file = usual

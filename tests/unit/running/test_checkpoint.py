@@ -234,3 +234,26 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         assert list(path.parent.iterdir()) == [path]
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_a_search_file_that_cannot_be_read_is_a_sentence(tmp_path):
+    (tmp_path / "print.json").mkdir()
+    with pytest.raises(SkrrError, match=r"print.json cannot be read \(Is a directory\). Delete print.json to search"):
+        Checkpoint(tmp_path, "print")
+
+
+def test_a_leftover_that_cannot_be_removed_stays(tmp_path):
+    path = tmp_path / "search.json"
+    Checkpoint(path, "print").add_level({"x": 1})
+    (tmp_path / ".search.json.0000.part").mkdir()
+    assert Checkpoint(path, "print").levels == [{"x": 1}]
+
+
+def test_a_cancel_while_writing_stays_a_cancel(tmp_path, monkeypatch):
+    def cancelled(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skrr_engine.running.checkpoint.os.fsync", cancelled)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "a", b"x")
+    assert not list(tmp_path.iterdir())

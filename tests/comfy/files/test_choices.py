@@ -1,0 +1,79 @@
+"""What the choices of the nodes hold and what ComfyUI's own validation makes of them."""
+
+import asyncio
+
+import pytest
+
+
+@pytest.fixture
+def nodes(pack, tmp_path, monkeypatch):
+    """Our nodes as ComfyUI knows them, with no model files and no plans."""
+    import nodes as comfy_nodes
+
+    ours = pack("nodes").NODE_CLASS_MAPPINGS
+    for name, node in ours.items():
+        monkeypatch.setitem(comfy_nodes.NODE_CLASS_MAPPINGS, name, node)
+        node.GET_SCHEMA()
+    monkeypatch.setattr("folder_paths.models_dir", str(tmp_path))
+    monkeypatch.setattr("folder_paths.get_filename_list", lambda kind: [])
+    return ours
+
+
+def errors_of(kind, **inputs):
+    """What the person sees of ComfyUI's validation of one node."""
+    import execution
+
+    graph = {
+        "1": {"class_type": kind, "inputs": inputs},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+    }
+    from comfy_extras.nodes_preview_any import PreviewAny
+
+    import nodes as comfy_nodes
+
+    comfy_nodes.NODE_CLASS_MAPPINGS.setdefault("PreviewAny", PreviewAny)
+    _, _, _, found = asyncio.run(execution.validate_prompt("x", graph, None))
+    return str(found.get("1", {}).get("errors", ""))
+
+
+def test_no_model_files(pack, nodes):
+    """The page has nothing to send for a list without entries."""
+    error = pack("skrr_engine.errors").SkrrError
+    rest = {"file2": "none", "file3": "none", "file4": "none", "type": "flux", "sparsity": 0.4, "device": "cpu"}
+    for sent in ({}, {"file1": None}):
+        found = errors_of("SkrrCLIPLoader", **rest, **sent)
+        assert "No file is chosen in Skrr CLIP Loader" in found and "positional argument" not in found
+    for sent in ({}, {"file": None}):
+        assert errors_of("SkrrProjection", **sent) == ""
+        with pytest.raises(error, match=r"No file is chosen in Skrr Projection\. Put a \.safetensors"):
+            nodes["SkrrProjection"].execute(**sent)
+
+
+def test_a_plan_saved_in_this_session_is_listed_and_valid(pack, nodes):
+    plan = pack("skrr_engine.plans.presets").load_preset("flux1-dev")
+
+    def options():  # what /object_info gives the page at R
+        return nodes["SkrrLoadPlan"].GET_NODE_INFO_V1()["input"]["required"]["source"][1]["options"]
+
+    assert "mine.json" not in options()
+    nodes["SkrrSavePlan"].execute(plan, "mine", False)
+    assert "mine.json" in options()
+    assert errors_of("SkrrLoadPlan", source="mine.json", text="") == ""
+    assert nodes["SkrrLoadPlan"].execute("mine.json", "")[0] == plan
+
+
+def test_folders_and_files_that_cannot_be_used(pack, nodes, tmp_path, monkeypatch):
+    error = pack("skrr_engine.errors").SkrrError
+    plan = pack("skrr_engine.plans.presets").load_preset("flux1-dev")
+    (tmp_path / "skrr").write_text("a file")
+    with pytest.raises(error, match=r"mine\.json cannot be written into"):
+        nodes["SkrrSavePlan"].execute(plan, "mine", False)
+    (tmp_path / "a.txt").write_text("a fox")
+    monkeypatch.setattr("folder_paths.get_input_directory", lambda: str(tmp_path))
+
+    def broken(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", broken)
+    with pytest.raises(error, match=r"a\.txt cannot be read: Input/output error"):
+        nodes["SkrrCalibrate"].fingerprint_inputs(None, "a.txt", "", 4)
