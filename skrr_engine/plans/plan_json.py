@@ -199,7 +199,10 @@ def _no_constant(name):
 
 def _short(value) -> str:
     """A value for an error message: its JSON, cut to 60 characters."""
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except RecursionError:  # nesting that could just be read; writing takes more of the stack
+        return "a deeply nested value"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

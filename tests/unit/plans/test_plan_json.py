@@ -252,3 +252,13 @@ def test_a_plan_without_levels_is_refused():
 def test_a_level_cuts_only_encoders_of_the_plan():
     with pytest.raises(PlanError, match="cuts encoder 'clip_l', but the plan is for t5xxl"):
         make_level({"t5xxl": EncoderInfo(T5_XXL)}, {"clip_l": make_cut([])})
+
+
+def test_a_value_that_is_nested_too_deeply_to_show_is_a_sentence(monkeypatch):
+    """JSON just below the limit of the reader can be beyond that of the writer."""
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    monkeypatch.setattr("skrr_engine.plans.plan_json.json.loads", lambda *args, **options: value)
+    with pytest.raises(PlanError, match="a deeply nested value"):
+        loads("[]")
