@@ -145,6 +145,7 @@ def holds_plan(tab, kind, plan, level):
 
 def saved_by_report(tab, plan):
     """The bytes that the panel of SkrrApply shows are to the byte those of the node's own report."""
+    tab.page.wait_for_function(f"{PREVIEW}.some((text) => text.includes('Whole CLIP'))")
     report = tab.page.evaluate(f"{PREVIEW}.find((text) => text.includes('Whole CLIP'))")
     (line,) = (line for line in report.splitlines() if line.startswith("Whole CLIP"))
     saved = int(line.split("; ")[1].split("(")[1].split(" bytes")[0].replace(",", ""))

@@ -16,7 +16,7 @@ def test_the_panels_live_on_after_an_undo(tabs, workflow):
     loader.get_by_role("button", name="Pin plan into workflow").click()
     expect(loader.get_by_role("button", name="Unpin")).to_be_visible()
     tab.page.wait_for_timeout(1000)  # the page notes a step for undo a moment after it was done
-    tab.page.evaluate("window.skrrBefore = app.rootGraph.nodes[0]")
+    tab.page.evaluate("() => { window.skrrBefore = app.rootGraph.nodes[0] }")
     tab.page.locator("#graph-canvas").focus()
     tab.page.keyboard.press("Control+z")
     tab.page.wait_for_function("app.rootGraph.nodes.length && !app.rootGraph.nodes.includes(window.skrrBefore)")
