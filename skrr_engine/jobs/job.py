@@ -86,4 +86,6 @@ def _fingerprint(objective: Objective, settings: Settings) -> str:
     timed = [settings.minutes, settings.sparsity, settings.bytes_saved, settings.reuse] if settings.minutes else []
     seed = settings.seed if settings.mode == "fast" or timed else 0
     products = str(objective.narrow) if settings.mode == "fast" else "wide"
-    return digest_json([objective.identity, settings.beam, settings.mode, seed, timed, products, "skip-7"])
+    # Dead sub-blocks go first since "skip-7": only where there are some a search is another one.
+    dead = [list(objective.dead)] if objective.dead else []
+    return digest_json([objective.identity, settings.beam, settings.mode, seed, timed, products, "skip-7", *dead])

@@ -125,10 +125,10 @@ def test_the_page_of_a_few_cells_names_the_gaps(first, tmp_path):
 
 
 def test_methods_are_compared_at_matched_sparsity(pipeline):
-    targets = (0.1, 0.25)
+    targets = (0.25, 0.42)
     for method in ("shortgpt", "laco"):
         found = find_levels(pipeline, Search(method, 0, 2, targets, reuse=False))
-        for target, key in zip(targets, ("10", "25"), strict=True):
+        for target, key in zip(targets, ("25", "42"), strict=True):
             entry = found["levels"][key]
             if "absent" not in entry:
                 assert abs(entry["sparsity"] - target) <= MATCHED

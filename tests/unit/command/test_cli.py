@@ -167,7 +167,10 @@ APPLY = ["apply", "--encoder", "t5.safetensors", "--plan", "sd3", "--sparsity", 
 ERRORS = {
     "no encoder": ([*SEARCH, "--encoder", "no.safetensors"], "no.safetensors cannot be read: No such file"),
     "no folder": ([*SEARCH, "--encoder", "no"], "no cannot be read: No such file or directory. Check the path"),
-    "no prompts": ([*SEARCH, "--prompts", "no.txt"], "no.txt cannot be read: No such file or directory. Check"),
+    "no prompts": (
+        [*SEARCH, "--prompts", "no.txt"],
+        "no.txt cannot be read: No such file or directory. Check the path and who may read it.",
+    ),
     "empty prompts": ([*SEARCH, "--prompts", "empty.txt"], "There are no calibration prompts"),
     "no tokenizer": (["search", "--encoder", "t5.safetensors"], "There is no T5 tokenizer at t5.safetensors"),
     "other projection": ([*SEARCH, "--projection", "t5.safetensors"], "is not a denoiser that this pack knows"),

@@ -17,7 +17,7 @@ from conftest import make_objective, make_rows, make_t5
 from skrr_engine.encoders.t5 import T5Stack
 from skrr_engine.jobs.search import Settings, find_plan
 from skrr_engine.measure.objective import Objective
-from skrr_engine.plans.plan_json import dumps
+from skrr_engine.plans.plan_json import dumps, loads
 
 PROMPTS = 12
 
@@ -25,9 +25,19 @@ PROMPTS = 12
 def search(path, mode, report):
     like = make_objective(T5Stack(make_t5(layers=4, seed=3)))
     objective = Objective(like.stack, make_rows(PROMPTS), like.projection, report=report)
-    # Alone in a call, so that no last bit depends on which rows a killed search had already seen.
-    objective.call_tokens = 1
     return dumps(find_plan(objective, Settings("t5xxl", 0.35, beam=2, mode=mode), path))
+
+
+def alike(found, expected):
+    """Equal but for the last bits of D: on some processors those of a product depend on which rows share its call, and
+    a killed search has some of the rows on disk."""
+    if len(found.levels) != len(expected.levels):
+        return False
+    for one, other in zip(found.levels, expected.levels, strict=True):
+        far = [abs(value - other.discrepancy[name]) > 1e-12 * abs(value) for name, value in one.discrepancy.items()]
+        if any(far) or one.cuts != other.cuts:
+            return False
+    return found.with_levels(expected.levels) == expected
 
 
 class Moments:
@@ -74,7 +84,7 @@ def main(folder, mode, times):
         moment = sampler.randrange(1, whole.count + 1)
         ended = in_child(path, mode, moment)
         again = Moments()
-        same = search(path, mode, again) == expected
+        same = alike(loads(search(path, mode, again)), loads(expected))
         found.append({"moment": moment, "signal": ended, "same": same, "again": again.count})
         found[-1]["left"] = len(list(folder.glob(f".{number}.json.*")))
     print(json.dumps({"whole": whole.count, "killed": found}))

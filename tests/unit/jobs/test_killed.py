@@ -1,4 +1,4 @@
-"""kill -9 at random points of a search: the next run goes on and ends in the same plan, bit for bit."""
+"""kill -9 at random points of a search: the next run goes on and ends in the same plan, its D but for rounding."""
 
 import json
 import os

@@ -62,3 +62,16 @@ def test_a_plan_begins_with_what_is_free(tiny, mode):
     assert all(set(cut.skip) <= DEAD for cut in cuts[:2])
     assert all(set(cut.skip[:2]) == DEAD and not DEAD & set(cut.reuse_map) for cut in cuts[2:])
     assert len(cuts) >= 4
+
+
+def test_files_of_searches_that_knew_no_dead_ones_go_on_only_where_there_are_none(tiny, tmp_path, monkeypatch):
+    """A file begun before is another search's where sub-blocks are dead, and this one's everywhere else."""
+    settings = Settings("clip_l", 0.1)
+    for objective, same in ((clip(tiny), False), (clip(tiny, layer=1), True)):
+        folder = tmp_path / str(same)
+        folder.mkdir()
+        with monkeypatch.context() as earlier:
+            earlier.setattr(Objective, "dead", range(0))
+            find_plan(objective, settings, folder)
+        find_plan(objective, settings, folder)
+        assert (len(list(folder.iterdir())) == 1) is same

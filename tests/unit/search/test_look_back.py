@@ -62,7 +62,7 @@ def test_a_search_takes_the_better_set(tiny, tmp_path):
     """With one beam a search passes sets by. Levels of the fast mode are no worse than what its beam kept first,
     some better; a longer search that goes on from a shorter one ends as one from the start."""
     better = 0
-    for seed in range(4):
+    for seed in range(8):
         objective, kept = objective_of(tiny, seed, layers=6), []
         objective.report = Beams(kept)
         settings = Settings("t5xxl", 0.6, beam=1, mode="fast", reuse=False)
@@ -75,7 +75,7 @@ def test_a_search_takes_the_better_set(tiny, tmp_path):
         objective.report = lambda event: None
         find_plan(objective, Settings("t5xxl", 0.3, beam=1, mode="fast", reuse=False), tmp_path / f"{seed}.json")
         assert find_plan(objective, settings, tmp_path / f"{seed}.json").levels == plan.levels
-    assert better > 1
+    assert better > 2
 
 
 def test_the_exact_mode_does_not_look_back(tiny):
