@@ -7,7 +7,7 @@ it: it is named by its own class, and judged by the `encode_token_weights` that 
 from ....skrr_engine.errors import SkrrError
 from ..encoders import t5
 
-__all__ = ["outputs_of", "tree_family"]
+__all__ = ["hands_on_pooled", "outputs_of", "tree_family", "writes_its_condition"]
 
 # ComfyUI's classes by their names in full.
 FAMILIES = {
@@ -34,6 +34,8 @@ HANDED_ON = {
 }
 # The encode of trees of one encoder, and of an encoder that is the whole tree: all that the encoder gives.
 HAND_ON_ALL = ("comfy.sd1_clip.SD1ClipModel", "comfy.sd1_clip.ClipTokenWeightEncoder")
+# Their language model writes, token by token, what the model reads: every part of it is used.
+WRITERS = ("comfy.text_encoders.ace15.ACE15TEModel", "comfy.text_encoders.minimax_music.MiniMaxMusic3TEModel")
 # What a class statement leaves in every class.
 PLAIN = {"__init__", "__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"}
 
@@ -67,6 +69,18 @@ def outputs_of(tree, slot: str, sd_model) -> tuple[str, ...]:
         f"Skrr does not know whether this CLIP ({type(tree).__name__}) hands the sequence or the pooled output of "
         f"{slot} to the model, so it cannot measure that encoder. Choose its T5, or a kind of CLIP that ComfyUI loads."
     )
+
+
+def hands_on_pooled(tree, slot: str) -> bool:
+    """Whether the pooled output of the CLIP text model in `slot` gets into the conditioning, as far as the tree's class
+    tells; True where it does not tell."""
+    owner = next((_full_name(cls) for cls in type(tree).__mro__ if "encode_token_weights" in vars(cls)), "")
+    return _encodes_by_itself(tree) or "pooled" in HANDED_ON.get(owner, {}).get(slot, ("pooled",))
+
+
+def writes_its_condition(tree) -> bool:
+    """Whether a language model of this tree generates what the denoiser reads."""
+    return any(_full_name(cls) in WRITERS for cls in type(tree).__mro__)
 
 
 def _encodes_by_itself(tree) -> bool:

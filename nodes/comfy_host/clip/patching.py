@@ -1,4 +1,4 @@
-"""Plan level -> patched CLIP: a structural clone with stubs in skipped places, in a patcher and CLIP of its own."""
+"""Free parts and plan level -> smaller CLIP: a structural clone without them, in a patcher and CLIP of its own."""
 
 import copy
 import uuid
@@ -11,14 +11,15 @@ from comfy.utils import get_attr, set_attr
 from ....skrr_engine.errors import PlanError, SkrrError
 from ....skrr_engine.plans.architecture import Architecture
 from ....skrr_engine.plans.plan import Cut, Level, Plan, make_cut
-from ..encoders import adapter_of
+from ..encoders import adapter_of, has_layer
 from ..weights.memory import module_bytes, rest
 from ..weights.weights import rewrap
 from .cloning import structural_clone
+from .free import FreePart, parts_of, take_out
 from .leaks import refuse_leaks
-from .trees import ATTACHMENT, TextEncoder, choose_encoder, find_models, text_encoders
+from .trees import ATTACHMENT, FREED, Freed, TextEncoder, choose_encoder, find_models, text_encoders
 
-__all__ = ["Applied", "Patched", "apply_level", "cut_tree"]
+__all__ = ["Applied", "Patched", "apply_level", "cut_tree", "make_smaller"]
 
 
 @dataclass(frozen=True)
@@ -33,28 +34,37 @@ class Applied:
 
 @dataclass(frozen=True)
 class Patched:
-    """A pruned CLIP and the figures of its report. Bytes are weights in their storage format, (before, after).
+    """A smaller CLIP and the figures of its report. Bytes are weights in their storage format, (before, after), as
+    ComfyUI loads them; `plan` and `level` are None where only `free` parts were taken out.
 
     `shared` tells whether dense and pruned use the same storages; None where no dense CLIP was loaded at all.
     """
 
     clip: object
-    plan: Plan
-    level: Level
+    plan: Plan | None
+    level: Level | None
     applied: dict[str, Applied]
     encoder_bytes: dict[str, tuple[int, int]]
     clip_bytes: tuple[int, int]
     shared: bool | None
     dropped_patches: tuple[str, ...] = ()
+    free: tuple[FreePart, ...] = ()
 
 
 def apply_level(clip, plan: Plan, level: Level) -> Patched:
-    """`clip` with the cuts of `level`. The given CLIP stays as it is and keeps working beside the result.
+    """`clip` with the cuts of `level` and nothing else. See `make_smaller`."""
+    return make_smaller(clip, plan, level)
+
+
+def make_smaller(clip, plan: Plan | None = None, level: Level | None = None, free: tuple[FreePart, ...] = ()) -> Patched:
+    """`clip` with the cuts of `level` and without the `free` parts. The given CLIP stays as it is and keeps working
+    beside the result.
 
     Raises PlanError when the plan is for another encoder, SkrrError when the CLIP cannot be cut. Applied to an
     already cut CLIP the result is that of both plans; places named by the later one follow it.
     """
-    applied = {**(clip.patcher.get_attachment(ATTACHMENT) or {}), **_check(clip, plan, level)}
+    earlier = clip.patcher.get_attachment(ATTACHMENT) or {}
+    now = {} if level is None else _check(clip, plan, level)
     patcher = clip.patcher
     if any(patcher.injections.values()):
         raise SkrrError(
@@ -66,26 +76,42 @@ def apply_level(clip, plan: Plan, level: Level) -> Patched:
     dense_bytes = {slot: module_bytes(encoder.transformer) for slot, encoder in text_encoders(clip).items()}
     before = module_bytes(dense_tree)
     shared = _may_share(patcher)
-    removed = _removed_parameters(clip, level)
+    removed = _removed_parameters(clip, level) | parts_of(dense_tree, free)
     tree = structural_clone(dense_tree, lambda parameter: not shared and id(parameter) not in removed)
-    cuts = {slot: applied[slot].cut for slot in level.cuts}
-    cut_tree(tree, cuts)
-    pruned, dropped = _new_patcher(patcher, tree, applied, cuts, shared)
+    cuts = {slot: applied.cut for slot, applied in now.items()}
+    _make_smaller(tree, cuts, free)
+    pruned, dropped = _new_patcher(patcher, tree, cuts, free, shared)
+    pruned.set_attachments(ATTACHMENT, {**earlier, **now})
+    pruned.set_attachments(FREED, _freed(clip, free))
     result = copy.copy(clip)  # not clip.clone(): a clone thrown away later drops pinned buffers it shares
     result.patcher, result.cond_stage_model = pruned, tree
     result.tokenizer_options = clip.tokenizer_options.copy()
     refuse_leaks(result, dense_tree)
     kept = {slot: module_bytes(encoder.transformer) for slot, encoder in text_encoders(result).items()}
+    smaller = {*cuts, *(part.slot for part in free)}
     return Patched(
         clip=result,
         plan=plan,
         level=level,
-        applied={slot: applied[slot] for slot in level.cuts},
-        encoder_bytes={slot: (dense_bytes[slot], kept[slot]) for slot in level.cuts},
+        applied=now,
+        encoder_bytes={slot: (dense_bytes[slot], kept[slot]) for slot in dense_bytes if slot in smaller},
         clip_bytes=(before, module_bytes(tree)),
         shared=shared,
         dropped_patches=dropped,
+        free=free,
     )
+
+
+def _freed(clip, free: tuple[FreePart, ...]) -> dict[str, Freed]:
+    """What is gone of each encoder, that of an earlier Skrr Apply included, with its shape when it was whole."""
+    freed = dict(clip.patcher.get_attachment(FREED) or {})
+    encoders = text_encoders(clip)
+    for slot in dict.fromkeys(part.slot for part in free):
+        encoder, parts = encoders[slot], tuple(part for part in free if part.slot == slot)
+        earlier = freed[slot].parts if slot in freed else ()
+        architecture = None if encoder.adapter is None else encoder.architecture
+        freed[slot] = Freed(architecture, earlier + parts)
+    return freed
 
 
 def _check(clip, plan: Plan, level: Level) -> dict[str, Applied]:
@@ -126,13 +152,13 @@ def _may_share(patcher) -> bool:
     return patcher.is_dynamic() or patcher.load_device != patcher.offload_device
 
 
-def _removed_parameters(clip, level: Level) -> set[int]:
+def _removed_parameters(clip, level: Level | None) -> set[int]:
     """ids of the parameters and buffers that the level drops: they need no copy."""
     removed = set()
-    for slot, cut in level.cuts.items():
+    for slot, cut in level.cuts.items() if level is not None else ():
         encoder = choose_encoder(clip, slot)
         for index in cut.skip:
-            if encoder.applied is None or index not in encoder.applied.skip:
+            if encoder.has(index) and (encoder.applied is None or index not in encoder.applied.skip):
                 for part in encoder.adapter.parts(encoder.transformer, index):
                     removed.update(id(tensor) for tensor in (*part.parameters(), *part.buffers()))
     return removed
@@ -142,10 +168,18 @@ def cut_tree(tree, cuts: dict[str, Cut]) -> None:
     """Replaces the skipped sub-blocks of a tree that is ours alone."""
     for slot, sd_model in find_models(tree).items():
         if slot in cuts:
-            adapter_of(sd_model.transformer).cut(sd_model.transformer, cuts[slot].skip, cuts[slot].reuse_map)
+            transformer = sd_model.transformer
+            skip = [index for index in cuts[slot].skip if has_layer(transformer, index // 2)]
+            adapter_of(transformer).cut(transformer, skip, cuts[slot].reuse_map)
 
 
-def _new_patcher(source, tree, applied: dict[str, Applied], cuts: dict[str, Cut], shared: bool):
+def _make_smaller(tree, cuts: dict[str, Cut], free: tuple[FreePart, ...]) -> None:
+    """Cuts first: a plan may name sub-blocks of layers that go whole."""
+    cut_tree(tree, cuts)
+    take_out(tree, free)
+
+
+def _new_patcher(source, tree, cuts: dict[str, Cut], free: tuple[FreePart, ...], shared: bool):
     """A patcher around `tree` that carries `source`'s patches and options but none of its load state, and the
     patched keys that no longer have a place."""
     patcher = source.clone(model_override=(tree, ({}, {}, {}, set())))
@@ -170,11 +204,10 @@ def _new_patcher(source, tree, applied: dict[str, Applied], cuts: dict[str, Cut]
     if source.cached_patcher_init is not None:
         # ComfyUI rebuilds a model from its file for hooks, torch.compile and several GPUs; inherited unchanged
         # this would bring the dense encoder back.
-        patcher.cached_patcher_init = (_rebuild, (source.cached_patcher_init, cuts))
+        patcher.cached_patcher_init = (_rebuild, (source.cached_patcher_init, cuts, free))
     if shared and not patcher.is_dynamic():
         patcher.add_callback_with_key(CallbacksMP.ON_REGISTER_ALL_HOOK_PATCHES, ATTACHMENT, _part_hooked_storages)
         patcher.add_callback_with_key(CallbacksMP.ON_LOAD, ATTACHMENT, _take_back_hooks_on_the_dense)
-    patcher.set_attachments(ATTACHMENT, applied)
     patcher.model_size()
     return patcher, dropped
 
@@ -200,12 +233,12 @@ def _has_place(path: str, before: dict, after: dict) -> bool:
     return all(type(before.get(p)) is type(after.get(p)) for p in (path, path.rpartition(".")[0]))
 
 
-def _rebuild(dense_init, cuts: dict[str, Cut], **options):
+def _rebuild(dense_init, cuts: dict[str, Cut], free: tuple[FreePart, ...], **options):
     """Loads the dense encoder as its loader did and cuts it: ComfyUI's `cached_patcher_init` factory."""
     factory, arguments, *index = dense_init
     result = factory(*arguments, **options)
     patcher = result[index[0]] if index else result
     rest(patcher)
-    cut_tree(patcher.model, cuts)
+    _make_smaller(patcher.model, cuts, free)
     patcher.size = 0
     return patcher

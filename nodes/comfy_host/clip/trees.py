@@ -8,12 +8,14 @@ from comfy.sd1_clip import SDClipModel
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.plans.architecture import Architecture
 from ....skrr_engine.plans.sketch import sketch_of
-from ..encoders import adapter_of
+from ..encoders import adapter_of, has_layer
 from ..weights.weights import count_parameters
 from .kinds import outputs_of, tree_family
 
 __all__ = [
+    "FREED",
     "LARGEST",
+    "Freed",
     "TextEncoder",
     "choose_encoder",
     "find_models",
@@ -23,7 +25,16 @@ __all__ = [
 ]
 
 LARGEST = "largest"
-ATTACHMENT = "skrr"
+ATTACHMENT, FREED = "skrr", "skrr_free"
+
+
+@dataclass(frozen=True)
+class Freed:
+    """What was taken out of one encoder beside a plan's cuts (FreeParts), and its shape before, None where the pack
+    does not cut its kind. Remembered on the patcher, so that it survives its clones."""
+
+    architecture: Architecture | None
+    parts: tuple
 
 
 @dataclass(frozen=True)
@@ -48,9 +59,22 @@ class TextEncoder:
 
     @property
     def architecture(self) -> Architecture:
-        """Its shape when dense: read from the modules, or remembered by the SkrrApply that cut it."""
-        applied = self.clip.patcher.get_attachment(ATTACHMENT) or {}
-        return applied[self.slot].architecture if self.slot in applied else self.adapter.architecture(self.transformer)
+        """Its shape when dense: read from the modules, or remembered by the Skrr Apply that made it smaller."""
+        for key in (ATTACHMENT, FREED):
+            made = self.clip.patcher.get_attachment(key) or {}
+            if self.slot in made:
+                return made[self.slot].architecture
+        return self.adapter.architecture(self.transformer)
+
+    @property
+    def freed(self) -> tuple:
+        """The free parts (FreeParts) that an earlier Skrr Apply took out of it."""
+        freed = self.clip.patcher.get_attachment(FREED) or {}
+        return freed[self.slot].parts if self.slot in freed else ()
+
+    def has(self, index: int) -> bool:
+        """Whether the layer of sub-block `index` is there, not taken out whole."""
+        return has_layer(self.transformer, index // 2)
 
     @property
     def sketch(self) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Text encoders inside ComfyUI's CLIP objects: one adapter file a kind, found by `kind_of_encoder`.
+"""Text encoders inside ComfyUI's CLIP objects: one adapter file a kind, found by `adapter_of`.
 
 An adapter module offers:
 - `matches(transformer)`: whether this is the class it knows,
@@ -6,18 +6,31 @@ An adapter module offers:
 - `norms(transformer)`: the norm weight of every sub-block, None where it was cut,
 - `parts(transformer, index)`: the modules of sub-block `index` that removing it drops,
 - `cut(transformer, skip, reuse)`: replaces skipped sub-blocks by stubs, in place, layer shells kept,
-- `stack(encoder)`: the encoder as a TextStack for searching (its base: `running`).
+- `stack(encoder)`: the encoder as a TextStack for searching (its base: `running`),
+- `anatomy(transformer)`: where its parts stand, for taking out what no model reads.
 
-Read `t5.py` first.
+A kind of which only free parts are taken offers `matches` and `anatomy` alone. Read `anatomy.py` and `t5.py` first.
 """
 
-from . import clip, t5
+from . import clip, gemma4, llama, t5, t5gemma
 
-__all__ = ["ADAPTERS", "adapter_of"]
+__all__ = ["ADAPTERS", "adapter_of", "anatomy_of", "has_layer"]
 
 ADAPTERS = (t5, clip)
+KINDS = (*ADAPTERS, llama, gemma4, t5gemma)
 
 
 def adapter_of(transformer):
     """The adapter module that knows `transformer`, or None."""
     return next((adapter for adapter in ADAPTERS if adapter.matches(transformer)), None)
+
+
+def anatomy_of(transformer):
+    """Where the parts of `transformer` stand, or None where no adapter knows it."""
+    return next((kind.anatomy(transformer) for kind in KINDS if kind.matches(transformer)), None)
+
+
+def has_layer(transformer, layer: int) -> bool:
+    """Whether `layer` was not taken out whole."""
+    anatomy = anatomy_of(transformer)
+    return not isinstance(transformer.get_submodule(anatomy.layers)[layer], anatomy.stub)

@@ -7,9 +7,10 @@ from comfy.ops import cast_to
 
 from ....skrr_engine.plans.architecture import Architecture
 from ....skrr_engine.precision import narrow
+from .anatomy import Anatomy, PassOn
 from .running import EncoderStack
 
-__all__ = ["architecture", "cut", "matches", "norms", "parts", "stack"]
+__all__ = ["anatomy", "architecture", "cut", "matches", "norms", "parts", "stack"]
 
 ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
 # The attributes of a CLIPLayer that make sub-block 0 (attention) and 1 (feed-forward): norm, then body.
@@ -42,10 +43,23 @@ def architecture(transformer) -> Architecture:
     )
 
 
+def anatomy(transformer) -> Anatomy:
+    """Where its parts stand."""
+    return Anatomy(
+        core="text_model",
+        layers="text_model.encoder.layers",
+        norm="text_model.final_layer_norm",
+        table="text_model.embeddings.token_embedding",
+        stub=PassOn,
+        projection="text_projection",
+        pooled=True,
+    )
+
+
 def norms(transformer) -> list:
     """The norm weight of every sub-block, in order; None where it was cut."""
     layers = transformer.text_model.encoder.layers
-    return [getattr(getattr(layer, name), "weight", None) for layer in layers for name, _ in NAMES]
+    return [getattr(getattr(layer, name, None), "weight", None) for layer in layers for name, _ in NAMES]
 
 
 def parts(transformer, index: int) -> list:

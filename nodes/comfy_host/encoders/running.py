@@ -30,9 +30,9 @@ class EncoderStack(TextStack):
 
     def __init__(self, encoder):
         """`encoder` is a TextEncoder, uncut and not loaded (its storages hold the pristine weights)."""
-        if encoder.applied is not None:
+        if encoder.applied is not None or encoder.freed:
             raise SkrrError(
-                f"The encoder {encoder.slot} was already cut by Skrr Apply. Search on the CLIP before Skrr Apply."
+                f"The encoder {encoder.slot} was already made smaller by Skrr Apply. Search on the CLIP before Skrr Apply."
             )
         if encoder.clip.patcher.forced_hooks is not None:
             raise SkrrError("This CLIP carries hooks. Search on the CLIP before the node that sets them.")

@@ -6,9 +6,10 @@ from comfy.ldm.modules.attention import optimized_attention_for_device
 
 from ....skrr_engine.plans.architecture import Architecture
 from ....skrr_engine.precision import narrow
+from .anatomy import Anatomy
 from .running import EncoderStack
 
-__all__ = ["architecture", "cut", "matches", "norms", "parts", "stack"]
+__all__ = ["anatomy", "architecture", "cut", "matches", "norms", "parts", "stack"]
 
 ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 
@@ -40,9 +41,20 @@ def architecture(transformer) -> Architecture:
     )
 
 
+def anatomy(transformer) -> Anatomy:
+    """Where its parts stand. umT5's layers each bring their position table, T5's only the first."""
+    return Anatomy(
+        core="encoder",
+        layers="encoder.block",
+        norm="encoder.final_layer_norm",
+        table="shared",
+        stub=PassOnWithBias,
+    )
+
+
 def norms(transformer) -> list:
     """The norm weight of every sub-block, in order; None where it was cut."""
-    layers = (layer for block in transformer.encoder.block for layer in block.layer)
+    layers = (layer for block in transformer.encoder.block for layer in getattr(block, "layer", (None, None)))
     return [getattr(getattr(layer, "layer_norm", None), "weight", None) for layer in layers]
 
 
@@ -80,6 +92,14 @@ def cut(transformer, skip, reuse: dict[int, int]) -> None:
         else:
             table = layers[0].SelfAttention if index == 0 and keeps_table else None
             layers[0] = AttentionPlace(source, table, _has_table(layers[0]))
+
+
+class PassOnWithBias(torch.nn.Module):
+    """A removed layer."""
+
+    def forward(self, x, mask=None, past_bias=None, optimized_attention=None):
+        """As T5Block: (stream, position bias)."""
+        return x, past_bias
 
 
 class AttentionPlace(torch.nn.Module):

@@ -1,0 +1,64 @@
+"""What of an encoder is read: how many layers run before the last state that its CLIP hands on.
+
+It is asked of the CLIP object itself, as it would encode now (clip skip as the workflow set it). Where ComfyUI's own
+encoding is replaced by other code, all counts as read.
+"""
+
+from dataclasses import dataclass
+
+from comfy.sd1_clip import SDClipModel
+
+from ..encoders.anatomy import Anatomy, deepest_read, reads_last
+from .kinds import hands_on_pooled
+
+__all__ = ["Reads", "encode_options", "reads_of"]
+
+
+@dataclass(frozen=True)
+class Reads:
+    """`layers` of `of` run before the last state that is read; `norm`, `projection`: whether the norm behind the last
+    layer and the pooled output's projection are read too. `words` says it: "layer 35 of 36"."""
+
+    layers: int
+    of: int
+    norm: bool
+    projection: bool
+    words: str
+
+
+def reads_of(clip, slot: str, sd_model, anatomy: Anatomy) -> Reads:
+    """What the CLIP reads of the encoder `sd_model` in `slot`."""
+    layers = len(sd_model.transformer.get_submodule(anatomy.layers))
+    if type(sd_model).forward is not SDClipModel.forward or "forward" in vars(sd_model):
+        return Reads(layers, layers, True, True, "it encodes in a way of its own")
+    layer, index, projected = encode_options(clip, sd_model)
+    request = layer if isinstance(layer, list) or layer == "all" else None if layer == "last" else index
+    pooled = anatomy.pooled and hands_on_pooled(clip.patcher.model, slot)
+    depth = layers if pooled else deepest_read(request, layers)
+    # The norm behind the last layer also goes over states before it, where the encoder is set up so.
+    norm = reads_last(request, layers) or pooled or sd_model.layer_norm_hidden_state
+    return Reads(depth, layers, norm, pooled and projected, _words(request, pooled, layers))
+
+
+def encode_options(clip, sd_model):
+    """(layer, layer_idx, projected pooled) as the CLIP's own encode would set them. The model is left as it was."""
+    tree = clip.patcher.model
+    tree.reset_clip_options()
+    if clip.layer_idx is not None:
+        tree.set_clip_options({"layer": clip.layer_idx})
+    options = sd_model.layer, sd_model.layer_idx, sd_model.return_projected_pooled
+    tree.reset_clip_options()
+    return options
+
+
+def _words(request, pooled: bool, layers: int) -> str:
+    if isinstance(request, list):
+        read = sorted({index % layers if index < 0 else index for index in request})
+        names = [str(index) for index in read]
+        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        return f"reads {'layer' if len(names) == 1 else 'layers'} {listed} of {layers}"
+    if request == "all":
+        return f"reads all {layers} layers"
+    depth = deepest_read(request, layers)
+    also = " and the last for the pooled output" if pooled and depth < layers else ""
+    return f"reads layer {depth} of {layers}{also}"

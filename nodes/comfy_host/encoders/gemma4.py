@@ -1,0 +1,37 @@
+"""ComfyUI's Gemma 4, from the release that has it on."""
+
+import sys
+
+import torch
+
+from .anatomy import SENSES, Anatomy, children
+
+__all__ = ["anatomy", "matches"]
+
+
+def matches(transformer) -> bool:
+    """Whether `transformer` is ComfyUI's Gemma 4. Older releases have no such module, and nothing has loaded it."""
+    module = sys.modules.get("comfy.text_encoders.gemma4")
+    return module is not None and isinstance(getattr(transformer, "model", None), module.Gemma4Transformer)
+
+
+def anatomy(transformer) -> Anatomy:
+    """All of its models read every state, so no layer of it is dead as ComfyUI sets it up."""
+    return Anatomy(
+        core="model",
+        layers="model.layers",
+        norm="model.norm" if transformer.model.norm is not None else None,
+        table="model.embed_tokens",
+        stub=PassOnWithShared,
+        tower=children(transformer, SENSES),
+    )
+
+
+class PassOnWithShared(torch.nn.Module):
+    """A removed layer where a layer also hands on keys and values for later layers."""
+
+    sliding_attention = False
+
+    def forward(self, x, attention_mask=None, freqs_cis=None, past_key_value=None, per_layer_input=None, shared_kv=None):
+        """(the stream as it is, what was remembered before, nothing to share)."""
+        return x, past_key_value, None
