@@ -3,7 +3,11 @@
 from ..skrr_engine.errors import SkrrError
 from ..skrr_engine.plans.plan import Plan
 
-__all__ = ["check_clip", "check_plan"]
+__all__ = ["UNWIRED", "check_clip", "check_plan"]
+
+
+# What an input without a link has: a link may bring None, and that is another thing.
+UNWIRED = object()
 
 
 def check_clip(clip, node: str) -> None:

@@ -32,13 +32,15 @@ class FreePart:
     why: str
 
 
-def find_free(clip, *, pictures=False, text_generation=False, tables=True) -> tuple[FreePart, ...]:
+def find_free(clip, *, pictures=False, text_generation=False, tables: bool | None = None) -> tuple[FreePart, ...]:
     """The free parts of a CLIP as it would encode now. `pictures` keeps what looks at pictures, `text_generation` what
-    writes text, `tables` False the embedding tables where they are. Nothing of a CLIP whose language model writes
-    what the model reads. Changes nothing."""
+    writes text. `tables`: whether embedding tables stay in RAM; by default where the encoder runs on a card. Nothing of
+    a CLIP whose language model writes what the model reads. Changes nothing."""
     tree, found = clip.patcher.model, []
     if writes_its_condition(tree):
         return ()
+    if tables is None:
+        tables = clip.patcher.load_device.type != "cpu"
     for slot, sd_model in find_models(tree).items():
         anatomy = anatomy_of(sd_model.transformer)
         if anatomy is None:
@@ -46,12 +48,20 @@ def find_free(clip, *, pictures=False, text_generation=False, tables=True) -> tu
         parts = list(_unread(sd_model.transformer, anatomy, reads_of(clip, slot, sd_model, anatomy)))
         if text_generation and hasattr(sd_model.transformer, "generate"):
             parts = []
-        elif tables and has_rows(sd_model.transformer.get_submodule(anatomy.table).weight):
+        elif tables and _stays_in_ram(clip.patcher, sd_model.transformer.get_submodule(anatomy.table)):
             parts.append(("table", (anatomy.table,), "a prompt needs a few hundred of its rows"))
         if anatomy.tower and not pictures:
             parts.append(("tower", anatomy.tower, "this workflow shows the encoder no pictures"))
         found += _measured(slot, sd_model.transformer, anatomy, parts)
     return tuple(found)
+
+
+def _stays_in_ram(patcher, table) -> bool:
+    """Whether an embedding table can be looked up where it is stored: no LoRA, merge or hook changes it."""
+    path = next(path for path, module in patcher.model.named_modules() if module is table)
+    patched = {*patcher.patches, *(key for patches in patcher.hook_patches.values() for key in patches)}
+    replaced = any(path == other or path.startswith(f"{other}.") for other in patcher.object_patches)
+    return has_rows(table.weight) and f"{path}.weight" not in patched and not replaced
 
 
 def _unread(transformer, anatomy: Anatomy, reads: Reads):

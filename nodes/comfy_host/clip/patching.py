@@ -56,9 +56,9 @@ def apply_level(clip, plan: Plan, level: Level) -> Patched:
     return make_smaller(clip, plan, level)
 
 
-def make_smaller(clip, plan: Plan | None = None, level: Level | None = None, free: tuple[FreePart, ...] = ()) -> Patched:
-    """`clip` with the cuts of `level` and without the `free` parts. The given CLIP stays as it is and keeps working
-    beside the result.
+def make_smaller(clip, plan: Plan | None = None, level: Level | None = None, free: tuple = ()) -> Patched:
+    """`clip` with the cuts of `level` and without the `free` parts (FreePart). The given CLIP stays as it is and keeps
+    working beside the result.
 
     Raises PlanError when the plan is for another encoder, SkrrError when the CLIP cannot be cut. Applied to an
     already cut CLIP the result is that of both plans; places named by the later one follow it.

@@ -32,6 +32,6 @@ class PassOnWithShared(torch.nn.Module):
 
     sliding_attention = False
 
-    def forward(self, x, attention_mask=None, freqs_cis=None, past_key_value=None, per_layer_input=None, shared_kv=None):
+    def forward(self, x, attention_mask=None, freqs_cis=None, past_key_value=None, **kwargs):
         """(the stream as it is, what was remembered before, nothing to share)."""
         return x, past_key_value, None

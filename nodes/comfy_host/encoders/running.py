@@ -32,7 +32,7 @@ class EncoderStack(TextStack):
         """`encoder` is a TextEncoder, uncut and not loaded (its storages hold the pristine weights)."""
         if encoder.applied is not None or encoder.freed:
             raise SkrrError(
-                f"The encoder {encoder.slot} was already made smaller by Skrr Apply. Search on the CLIP before Skrr Apply."
+                f"The encoder {encoder.slot} was already made smaller. Search on the CLIP before Skrr Apply."
             )
         if encoder.clip.patcher.forced_hooks is not None:
             raise SkrrError("This CLIP carries hooks. Search on the CLIP before the node that sets them.")

@@ -115,7 +115,7 @@ def note_plan(plan: Plan) -> None:
 def note_applied(clip, patched: Patched, report: str) -> None:
     """Remembers what `patched` was made of: the plan, and of the dense `clip` the bytes of every sub-block, so
     that the page's figures are those of this encoder in its format. `report` gives the warnings."""
-    if place() is None:
+    if place() is None or patched.plan is None:
         return
     encoders = {slot: encoder for slot, encoder in text_encoders(clip).items() if slot in patched.applied}
     exact = {slot: exact_bytes(encoder) for slot, encoder in encoders.items() if encoder.applied is None}

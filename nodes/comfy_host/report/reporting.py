@@ -1,4 +1,4 @@
-"""The text of SkrrApply's report: what was taken, what it takes now, and what to watch."""
+"""The text of Skrr Apply's report: what was taken, what it takes now, and what to watch."""
 
 from ....skrr_engine.errors import PlanError
 from ....skrr_engine.plans.plan import Level
@@ -7,12 +7,40 @@ from ....skrr_engine.plans.sketch import same_weights
 from ..clip.patching import Patched
 from ..clip.trees import text_encoders, tree_family
 from ..denoiser.projections import FAMILIES
+from .free_words import free_lines
 
 __all__ = ["report_of", "unchanged_report"]
 
 
 def report_of(patched: Patched, asked: float | None) -> str:
-    """Lines for people; the last is the level as text to share. `asked` None: a file brought its plan."""
+    """Lines for people; where a plan was applied the last is its level as text to share. `asked` None: a file brought
+    its plan, or there is none."""
+    lines = free_lines(patched.free)
+    if patched.plan is not None:
+        lines += _plan_lines(patched, asked)
+    before, after = patched.clip_bytes
+    lines.append(f"Whole CLIP: {_gb(before)} before, {_gb(after)} after; {_gb(before - after)} saved.")
+    if patched.plan is not None:
+        lines.append(_discrepancy(patched.level))
+    lines.append(_storages(patched))
+    lines += _belongs(patched) if patched.plan is not None else []
+    if patched.dropped_patches:
+        lines.append(
+            f"Warning: {len(patched.dropped_patches)} LoRA or merge patches were for removed parts and are left "
+            f"out, the first {patched.dropped_patches[0]}."
+        )
+    if any(applied.cut.reuse for applied in patched.applied.values()):
+        lines.append("A re-used sub-block runs with the LoRA of its source.")
+    if patched.plan is not None:
+        try:
+            lines.append(f"To share this level: {dumps_level(patched.plan, patched.level)}")
+        except PlanError as error:
+            lines.append(str(error))
+    return "\n".join(lines)
+
+
+def _plan_lines(patched: Patched, asked: float | None) -> list[str]:
+    """What the plan took, encoder by encoder."""
     plan, level = patched.plan, patched.level
     taken = f"level of {100 * level.sparsity:.2f} % taken"
     inside = asked is None
@@ -29,28 +57,12 @@ def report_of(patched: Patched, asked: float | None) -> str:
         pairs = ", ".join(f"{place} <- {source}" for place, source in cut.reuse) or "none"
         lines.append(f"{slot}: re-used {pairs}.")
         lines.append(f"{slot}: {_gb(before)} before, {_gb(after)} after.")
-    before, after = patched.clip_bytes
-    lines.append(f"Whole CLIP: {_gb(before)} before, {_gb(after)} after; {_gb(before - after)} saved.")
-    lines.append(_discrepancy(level))
-    lines.append(_storages(patched))
-    lines += _belongs(patched)
-    if patched.dropped_patches:
-        lines.append(
-            f"Warning: {len(patched.dropped_patches)} LoRA or merge patches were for removed sub-blocks and are left "
-            f"out, the first {patched.dropped_patches[0]}."
-        )
-    if any(applied.cut.reuse for applied in patched.applied.values()):
-        lines.append("A re-used sub-block runs with the LoRA of its source.")
-    try:
-        lines.append(f"To share this level: {dumps_level(plan, level)}")
-    except PlanError as error:
-        lines.append(str(error))
-    return "\n".join(lines)
+    return lines
 
 
-def unchanged_report(asked: float) -> str:
-    """For a target of 0."""
-    return f"{100 * asked:.2f} % asked: the CLIP is passed on unchanged."
+def unchanged_report() -> str:
+    """For a CLIP without free parts, where no plan removes more."""
+    return "Everything that this CLIP holds is read: it is passed on unchanged."
 
 
 def _gb(size: int) -> str:

@@ -1,0 +1,28 @@
+"""The free parts in words: each with its bytes, and why no picture reads it."""
+
+from ..clip.free import FreePart
+
+__all__ = ["free_lines"]
+
+NAMES = {
+    "layers": "{count} layers",
+    "norm": "the last norm",
+    "projection": "the pooled output's projection",
+    "head": "the language-model head",
+    "tower": "the part for pictures and sounds",
+    "table": "the embedding table",
+}
+
+
+def free_lines(free: tuple[FreePart, ...]) -> list[str]:
+    """A line a part; nothing where nothing was free."""
+    lines = ["Free, with no bit of any picture changed:"] if free else []
+    for part in free:
+        name = NAMES[part.kind].format(count=len(part.paths)).replace("1 layers", "1 layer")
+        gone = "stays in RAM, off the card" if part.kind == "table" else "removed"
+        lines.append(f"{part.slot}: {name}, {_size(part.size)}, {gone}: {part.why}.")
+    return lines
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
