@@ -140,9 +140,19 @@ def small_towers(set_item, set_attribute) -> None:
     """Makes the towers of encoders built from now on small; through pytest's `monkeypatch.setitem` and `.setattr`."""
     import functools
 
+    import comfy.ops
     from comfy.text_encoders import llama as models
     from comfy.text_encoders import qwen_vl
 
+    linear = comfy.ops.manual_cast.Linear
+
+    class Narrower(linear):
+        """Older releases fix the width of LTX-2's projection: 49 states, here 64 wide."""
+
+        def __init__(self, in_features, *rest, **options):
+            super().__init__(49 * 64 if in_features == 49 * 3840 else in_features, *rest, **options)
+
+    set_attribute(comfy.ops.manual_cast, "Linear", Narrower)
     tower = functools.partial(qwen_vl.Qwen2VLVisionTransformer, num_layers=1, intermediate_size=64)
     set_attribute(qwen_vl, "Qwen2VLVisionTransformer", tower)
     for config in vars(models).values():
