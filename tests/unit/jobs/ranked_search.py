@@ -1,7 +1,7 @@
 """Not a test: run by test_ranks.py in a process of its own. Searches alone, then in two forked processes that talk
-through gloo, and writes what each of them found.
+through gloo, and writes what each of them found into FOLDER/CASE.
 
-    python ranked_search.py FOLDER CASE
+    python ranked_search.py FOLDER CASE ...
 """
 
 import json
@@ -70,8 +70,9 @@ def stop_after_two_levels(event):
         raise Stop
 
 
-def main(folder, case):
-    alone, folder = objective(), Path(folder)
+def searched(folder, case):
+    """The exit codes of the two processes."""
+    alone = objective()
     if case != "late":
         plan = find_plan(alone, settings(case))
         (folder / "alone").write_text(json.dumps({"plan": json.loads(dumps(plan)), "work": alone.applications}))
@@ -90,8 +91,15 @@ def main(folder, case):
             one_of_two(rank, port, folder, case)
             os._exit(0)
         children.append(child)
-    codes = [os.waitpid(child, 0)[1] for child in children]
-    print(json.dumps({"codes": codes}))
+    return [os.waitpid(child, 0)[1] for child in children]
+
+
+def main(folder, *cases):
+    codes = {}
+    for case in cases:
+        (Path(folder) / case).mkdir()
+        codes[case] = searched(Path(folder) / case, case)
+    print(json.dumps(codes))
 
 
 if __name__ == "__main__":
