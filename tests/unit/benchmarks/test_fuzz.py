@@ -13,7 +13,7 @@ from skrr_engine.files import header
 from skrr_engine.plans import architecture, plan, plan_json, plan_text
 from skrr_engine.plans.architecture import T5_XXL
 
-CASES, SEED = 30_000, 0
+CASES, SEED = 20000, 0
 INFO = {"t5xxl": plan.EncoderInfo(T5_XXL)}
 LEVEL = plan.make_level(INFO, {"t5xxl": plan.make_cut([46])})
 PLAN = plan.Plan("sound", INFO, (LEVEL,))

@@ -27,7 +27,7 @@ from skrr_engine.measure.execute import assign, encode
 from ..random_pipeline import write_random_pipeline
 
 SMALL = Sizes(
-    per_task=2, fewer=1, few=1, prompts=3, held_out=1, reference=6, seeds=1, random_plans=2, random_others=1, spread=2,
+    per_task=2, fewer=1, few=1, prompts=3, held_out=1, reference=3, seeds=1, random_plans=2, random_others=1, spread=2,
     repeats=2,
 )  # fmt: skip
 ONLY = ("dense", "renders", "shuffled", "shortgpt/42/0", "random/42/*")
