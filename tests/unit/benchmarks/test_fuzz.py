@@ -1,4 +1,4 @@
-"""Everything that strangers can hand in, damaged tens of thousands of times; and that every `raise` of the readers has
+"""Everything that strangers can hand in, damaged twelve thousand times; and that every `raise` of the readers has
 refused something, so that none stands there untested. The long form is `python -m benchmarks.fuzz`."""
 
 from collections import Counter

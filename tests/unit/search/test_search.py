@@ -44,9 +44,9 @@ def test_unlimited_beam_finds_the_best_set_of_every_size(tiny):
         assert sets[frozenset(order)] == min(sets.values())
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_first_search_equals_reference(tiny, seed):
-    """Orders, discrepancies and re-use pairs of both are equal on 20 random encoders in float64."""
+    """Orders, discrepancies and re-use pairs of both are equal on 12 random encoders in float64: each depth with each beam."""
     objective = tiny.objective(tiny.stack(layers=2 + seed % 3, seed=seed), seed=seed)
     levels = 4
     reference = algorithm_1(objective, 1 + seed % 4, levels)
