@@ -1,16 +1,10 @@
-"""Not a test: run by test_killed.py in a process of its own. Searches in forked children that kill themselves with
-SIGKILL at a random moment (an event, or around the rename of a file), then once more to the end, and prints what
-came out.
+"""Not a test: run by forked_searches.py for test_killed.py. Searches in forked children that kill themselves with
+SIGKILL at a random moment (an event, or around the rename of a file), then once more to the end, and tells what came
+out."""
 
-    python killed_search.py FOLDER TIMES MODE ...
-"""
-
-import json
 import os
 import random
 import signal
-import sys
-from pathlib import Path
 
 from conftest import make_objective, make_rows, make_t5
 
@@ -20,6 +14,7 @@ from skrr_engine.measure.objective import Objective
 from skrr_engine.plans.plan_json import dumps, loads
 
 PROMPTS = 8
+TIMES, MODES = 12, ("fast", "exact")
 
 
 def search(path, mode, report):
@@ -73,7 +68,7 @@ def in_child(path, mode, last):
 
 def searched(folder, times, mode):
     """How long a whole search is, and what became of each that was killed."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     sampler = random.Random(5)
     whole = Moments()
     os_replace, os_fsync = os.replace, os.fsync
@@ -92,9 +87,6 @@ def searched(folder, times, mode):
     return {"whole": whole.count, "killed": found}
 
 
-def main(folder, times, *modes):
-    print(json.dumps({mode: searched(Path(folder) / mode, int(times), mode) for mode in modes}))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def run(folder):
+    """What came out, by mode."""
+    return {mode: searched(folder / mode, TIMES, mode) for mode in MODES}

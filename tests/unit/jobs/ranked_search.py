@@ -1,16 +1,11 @@
-"""Not a test: run by test_ranks.py in a process of its own. Searches alone, then in two forked processes that talk
-through gloo, and writes what each of them found into FOLDER/CASE.
-
-    python ranked_search.py FOLDER CASE ...
-"""
+"""Not a test: run by forked_searches.py for test_ranks.py. Searches alone, then in two forked processes that talk
+through gloo, and writes what each of them found into a folder a case."""
 
 import json
 import os
 import socket
-import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 from conftest import make_objective, make_rows, make_t5
 
@@ -94,13 +89,10 @@ def searched(folder, case):
     return [os.waitpid(child, 0)[1] for child in children]
 
 
-def main(folder, *cases):
+def run(folder):
+    """The exit codes by case."""
     codes = {}
-    for case in cases:
-        (Path(folder) / case).mkdir()
-        codes[case] = searched(Path(folder) / case, case)
-    print(json.dumps(codes))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for case in CASES:
+        (folder / case).mkdir()
+        codes[case] = searched(folder / case, case)
+    return codes

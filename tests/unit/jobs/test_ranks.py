@@ -16,35 +16,21 @@ from skrr_engine.measure.ranks import Ranks, join
 from skrr_engine.plans.plan_json import loads
 
 HERE = Path(__file__).parent
-CASES = ("exact", "fast", "resumed", "in time", "late")
 FORKED = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
 
 
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory):
-    """By case, what one process alone found, and each of two. One process forks them all: PyTorch and transformers
-    take longer to import than the searches take."""
-    top = tmp_path_factory.mktemp("ranks")
-    paths = os.pathsep.join([str(HERE.parent), str(HERE.parents[2])])
-    done = subprocess.run(
-        [sys.executable, HERE / "ranked_search.py", top, *CASES],
-        capture_output=True, text=True, timeout=600, env={**os.environ, "PYTHONPATH": paths},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {case: [0, 0] for case in CASES}, done.stderr
-
-    def found(case):
-        files = (top / case / name for name in ("alone", "rank 0", "rank 1"))
-        return [json.loads(file.read_text()) for file in files if file.exists()]
-
-    return found
+def searched(forked, case):
+    """What one process alone found, and each of two."""
+    assert forked["ranked"][case] == [0, 0], forked["errors"]
+    files = (forked["folder"] / case / name for name in ("alone", "rank 0", "rank 1"))
+    return [json.loads(file.read_text()) for file in files if file.exists()]
 
 
 @FORKED
-@pytest.mark.parametrize("case", CASES[:-1])
-def test_two_find_the_plan_of_one(searched, case):
+@pytest.mark.parametrize("case", ["exact", "fast", "resumed", "in time"])
+def test_two_find_the_plan_of_one(forked, case):
     """Both of them, for half of the work each; also when one process alone had begun."""
-    alone, one, two = searched(case)
+    alone, one, two = searched(forked, case)
     assert one["plan"] == two["plan"]
     expected, found = (loads(json.dumps(entry["plan"])) for entry in (alone, one))
     for ours, theirs in zip(found.levels, expected.levels, strict=True):
@@ -59,9 +45,9 @@ def test_two_find_the_plan_of_one(searched, case):
 
 
 @FORKED
-def test_both_stop_when_one_is_late(searched):
+def test_both_stop_when_one_is_late(forked):
     """They find out where they wait for each other, and end in the same plan, or both say that there is none."""
-    one, two = searched("late")
+    one, two = searched(forked, "late")
     assert one["plan"] == two["plan"]
     assert "0.02 minutes" in one["plan"]["notes"][0]
 

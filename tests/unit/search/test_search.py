@@ -46,7 +46,7 @@ def test_unlimited_beam_finds_the_best_set_of_every_size(tiny):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_first_search_equals_reference(tiny, seed):
-    """Orders, discrepancies and re-use pairs of both are equal on 12 random encoders in float64: each depth with each beam."""
+    """Orders, discrepancies and re-use pairs of both are equal on 12 random encoders: each depth, each beam."""
     objective = tiny.objective(tiny.stack(layers=2 + seed % 3, seed=seed), seed=seed)
     levels = 4
     reference = algorithm_1(objective, 1 + seed % 4, levels)
