@@ -9,11 +9,16 @@ import sys
 from pathlib import Path
 
 import killed_search
+import launched_search
 import ranked_search
 
 
 def main(folder):
-    print(json.dumps({"ranked": ranked_search.run(folder), "killed": killed_search.run(folder / "killed")}))
+    found = {
+        "ranked": ranked_search.run(folder), "killed": killed_search.run(folder / "killed"),
+        "launched": launched_search.run(folder / "launched"),
+    }  # fmt: skip
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -2,20 +2,15 @@
 
 import json
 import os
-import subprocess
-import sys
 from itertools import chain
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from skrr_engine.measure.objective import Objective
 from skrr_engine.measure.ranks import Ranks, join
 from skrr_engine.plans.plan_json import loads
 
-HERE = Path(__file__).parent
 FORKED = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
 
 
@@ -91,29 +86,13 @@ def test_one_process_is_alone(monkeypatch):
     assert join("cuda") is None
 
 
-def test_torchrun(tiny, tmp_path):
+@FORKED
+def test_torchrun(forked):
     """The command itself: one plan, one table, the speed-up."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    tiny.save(tiny.t5(layers=3, seed=3), tmp_path / "t5.safetensors")
-    words = {word: n for n, word in enumerate(["<pad>", "</s>", "<unk>", *"abcdefg"])}
-    fast = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    fast.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast.save(str(tmp_path / "tokenizer.json"))
-    save_file({"txt_in.weight": torch.randn(5, 16)}, tmp_path / "flux.safetensors")
-    (tmp_path / "prompts.txt").write_text("a b c\nd e f g a\na a a a\ng f e\n")
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "skrr_engine",
-            "search", "--encoder", "t5.safetensors", "--tokenizer", "tokenizer.json", "--projection",
-            "flux.safetensors", "--prompts", "prompts.txt", "--beam", "2", "--sparsity", "0.2", "--out", "plan.json",
-            "--checkpoint", "search.json",
-        ],
-        capture_output=True, text=True, timeout=500, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(HERE.parents[2])},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert loads((tmp_path / "plan.json").read_text()).levels[-1].sparsity >= 0.2
-    assert done.stdout.count("Written: plan.json") == 1
-    assert "2 processes, " in done.stdout and "speed-up of " in done.stdout
-    assert (tmp_path / "search.json").exists()
+    folder = forked["folder"] / "launched"
+    assert forked["launched"] == {"0": 0, "1": 0}, forked["errors"]
+    assert loads((folder / "plan.json").read_text()).levels[-1].sparsity >= 0.2
+    told = (folder / "told 0").read_text() + (folder / "told 1").read_text()
+    assert told.count("Written: plan.json") == 1
+    assert "2 processes, " in told and "speed-up of " in told
+    assert (folder / "search.json").exists()

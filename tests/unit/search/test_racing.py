@@ -25,7 +25,7 @@ def ranked(objective):
     return sorted(pairs(objective), key=lambda trial: objective.measure(trial.assignment).value)
 
 
-def many(tiny, seed, prompts=40, **options):
+def many(tiny, seed, prompts=24, **options):
     """An objective over `prompts` prompts."""
     like = tiny.objective(tiny.stack(seed=seed))
     return Objective(like.stack, tiny.rows(prompts, seed), like.projection, **options)
