@@ -1,14 +1,10 @@
-"""Two processes that search together give the plan of one; and how prompts are dealt out."""
+"""Two processes that search together give the plan of one."""
 
 import json
 import os
-from itertools import chain
 
 import pytest
-import torch
 
-from skrr_engine.measure.objective import Objective
-from skrr_engine.measure.ranks import Ranks, join
 from skrr_engine.plans.plan_json import loads
 
 FORKED = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
@@ -45,45 +41,6 @@ def test_both_stop_when_one_is_late(forked):
     one, two = searched(forked, "late")
     assert one["plan"] == two["plan"]
     assert "0.02 minutes" in one["plan"]["notes"][0]
-
-
-def ranks(size):
-    """Ranks without a process group."""
-    found = [object.__new__(Ranks) for _ in range(size)]
-    for rank, one in enumerate(found):
-        one.rank, one.size = rank, size
-    return found
-
-
-@pytest.mark.parametrize("size", [2, 3, 5])
-def test_every_row_is_measured_once_and_shares_are_even(tiny, size):
-    like = tiny.objective(tiny.stack())
-    objective = Objective(like.stack, tiny.rows(24), like.projection)
-    portions = [portion for portion in objective.portions if not portion.null]
-    shares = [one.share([0, 1, 2], portions) for one in ranks(size)]
-    assert all(numbers == [0, 1, 2] for numbers, _ in shares)
-    rows = [sorted(chain.from_iterable(p.batch.row_ids for p in parts)) for _, parts in shares]
-    assert sorted(chain.from_iterable(rows)) == list(range(24))
-    assert max(map(len, rows)) - min(map(len, rows)) <= 1
-    for _, parts in shares:
-        for part in parts:
-            whole = next(p for p in portions if p.batch.length == part.batch.length)
-            at = [whole.batch.row_ids.index(row) for row in part.batch.row_ids]
-            assert torch.equal(part.batch.tokens, whole.batch.tokens[at])
-
-
-def test_the_null_prompts_assignments_are_split(tiny):
-    null = tiny.objective(tiny.stack()).null
-    shares = [one.share(list("abcde"), null) for one in ranks(2)]
-    assert [numbers for numbers, _ in shares] == [[0, 2, 4], [1, 3]]
-    assert all(parts == null for _, parts in shares)
-
-
-def test_one_process_is_alone(monkeypatch):
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert join("cpu") is None
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    assert join("cuda") is None
 
 
 @FORKED
