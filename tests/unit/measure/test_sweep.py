@@ -185,3 +185,21 @@ def test_rows_that_do_not_fit_together_are_tried_alone_with_all_assignments(tiny
     assert found == [((row,), number) for row in (0, 1) for number in range(count)]
     prefixes = {places[: n + 1] for places in assignments(8) for n in range(8) if places[n] is not None}
     assert objective.applications - before == len(prefixes) * sum(portion.tokens for portion in parts)
+
+
+def test_two_assignments_that_do_not_fit_together_are_measured_one_by_one(tiny):
+    stack = tiny.stack()
+    objective = Objective(stack, tiny.rows(1), tiny.objective(stack).projection)
+    two = [assign(8, [0]), assign(8, [1])]
+    expected = [objective.measure(places) for places in two]
+    objective.room = lambda: 1
+    for block in stack.subblocks:
+
+        def residual(hidden, context, inner=block.residual):
+            if len(hidden) > 1:
+                raise MemoryError
+            return inner(hidden, context)
+
+        object.__setattr__(block, "residual", residual)
+    found = measure_many(objective, two)
+    assert [found[places].value for places in two] == [pytest.approx(value.value) for value in expected]
