@@ -1,5 +1,12 @@
 """Tiny random encoders of the transformers library, seeded, and calibrations over random tokens."""
 
+import gc
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -21,6 +28,8 @@ from skrr_engine.measure.projection import linear_chain, no_projection
 
 # On tensors this small a second thread only waits, long on a busy machine.
 torch.set_num_threads(1)
+# What was imported stays until the end: the collector need not walk through it again and again.
+gc.freeze()
 
 
 def randomize(model, seed, scale=0.5):
@@ -98,6 +107,18 @@ def few_steps():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "sample", lambda predict, noise, steps, guidance: usual(predict, noise, 2, guidance))
         yield
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory):
+    """What jobs/forked_searches.py found; "folder" is where, "errors" what it wrote to stderr."""
+    here, folder = Path(__file__).parent, tmp_path_factory.mktemp("forked")
+    done = subprocess.run(
+        [sys.executable, here / "jobs" / "forked_searches.py", folder], capture_output=True, text=True, timeout=600,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parents[1])])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return {**json.loads(done.stdout), "folder": folder, "errors": done.stderr}
 
 
 @pytest.fixture

@@ -15,13 +15,14 @@ from skrr_engine.demo.training.texts import train_tokenizer
 __all__ = ["write_random_pipeline"]
 
 
-def write_random_pipeline(folder: Path, seed: int = 0) -> Path:
+def write_random_pipeline(folder: Path, seed: int = 0, layers: int = 8) -> Path:
     """Writes encoder, tokenizer, denoiser and autoencoder into `folder`, so that `Pipeline(folder)` opens them;
-    returns it. The tokenizer is the shipped one; where there is none yet it is trained, which takes seconds."""
+    returns it. The encoder has fewer layers than the shipped one, as each of a search's costs time. The tokenizer is
+    the shipped one; where there is none yet it is trained, which takes seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = T5Config(**T5_SHAPE, feed_forward_proj="gated-gelu")
+        config = T5Config(**T5_SHAPE | {"num_layers": layers}, feed_forward_proj="gated-gelu")
         encoder = T5EncoderModel(config).state_dict()
         encoder.pop("encoder.embed_tokens.weight")
         _save(encoder, folder / ENCODER)

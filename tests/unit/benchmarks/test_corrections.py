@@ -27,19 +27,19 @@ def test_search_fit_selection_and_report_share_no_caption(weights):
 
 def test_it_runs_prints_a_table_and_goes_on(weights, tmp_path, capsys):
     out = tmp_path / "found.json"
-    some = ["--search", "3", "--fit", "60", "--targets", "0.03", "--pictures", "6", "--quick"]
+    some = ["--search", "3", "--fit", "60", "--targets", "0.12", "--pictures", "6", "--quick"]
     arguments = [*some, "--weights", str(weights), "--out", str(out)]
     assert main([*arguments, "--only", "*/next"]) == 0
     first = capsys.readouterr()
-    assert "3/next: " in first.err and "3/all" not in first.out
+    assert "12/next: " in first.err and "12/all" not in first.out
     assert main(arguments) == 0
     second = capsys.readouterr()
-    assert "3/next: " not in second.err and "3/all: " in second.err
+    assert "12/next: " not in second.err and "12/all: " in second.err
     assert [line.split(" | ")[0] for line in second.out.splitlines()[2:]] == [
-        "| dense", "| 3/plain", "| 3/next", "| 3/all",
+        "| dense", "| 12/plain", "| 12/next", "| 12/all",
     ]  # fmt: skip
     cells = Cells(out)
-    plain, refitted = cells["3/plain"], cells["3/all"]
+    plain, refitted = cells["12/plain"], cells["12/all"]
     assert 0 < refitted["D"] < plain["D"] and len(refitted["right"]) == 6
     assert refitted["selection"][1] <= refitted["selection"][0]
 

@@ -5,9 +5,11 @@ from copy import deepcopy
 from benchmarks import search_curve
 from benchmarks.results.command import CELLS
 from benchmarks.results.search import curve_section, read_json, search_section
-from skrr_engine.demo.layout import ENCODER, WEIGHTS
+from skrr_engine.demo.layout import DENOISER, ENCODER, TOKENIZER, WEIGHTS
 from skrr_engine.jobs.regret import REGRET
 from skrr_engine.opening.open_encoder import open_encoder
+
+from ..random_pipeline import write_random_pipeline
 
 
 def test_every_figure_stands_on_the_page(small):
@@ -41,10 +43,13 @@ def test_verdicts_follow_the_figures(small):
     assert text.count("the same plan") == 1 and text.count("another plan") == 1
 
 
-def test_the_curve_stands_on_the_page(printed):
-    found = printed(
-        search_curve.main, "--sizes", "4", "8", "--most", "16", "--held-out", "8", "--draws", "1", "--sparsity", "0.02"
-    )
+def test_the_curve_stands_on_the_page(printed, tmp_path):
+    folder = write_random_pipeline(tmp_path, layers=4)
+    files = [f"--{name}={folder / file}" for name, file in (
+        ("encoder", ENCODER), ("tokenizer", TOKENIZER), ("denoiser", DENOISER),
+    )]  # fmt: skip
+    sizes = ("--sizes", "4", "8", "--most", "16", "--held-out", "8", "--draws", "1", "--sparsity", "0.1")
+    found = printed(search_curve.main, *files, *sizes)
     assert list(found["excess"]) == ["4", "8"] and found["most"] == 16
     text = "\n".join(curve_section(found))
     for size, excess in found["excess"].items():

@@ -27,7 +27,7 @@ from skrr_engine.measure.execute import assign, encode
 from ..random_pipeline import write_random_pipeline
 
 SMALL = Sizes(
-    per_task=2, fewer=1, few=1, prompts=3, held_out=1, reference=6, seeds=1, random_plans=2, random_others=1, spread=2,
+    per_task=2, fewer=1, few=1, prompts=3, held_out=1, reference=3, seeds=1, random_plans=2, random_others=1, spread=2,
     repeats=2,
 )  # fmt: skip
 ONLY = ("dense", "renders", "shuffled", "shortgpt/42/0", "random/42/*")
@@ -155,20 +155,20 @@ def test_magnitude_rows_set_as_many_zeros_as_others_remove_parameters(folder, pi
 
 
 def test_variants_survive_json_and_leave_the_pipeline_as_it_is(pipeline):
-    variant = Variant((46, 5), ((5, 7),), (1, 0, 2), 0.5, 0.35, True, True)
+    variant = Variant((14, 5), ((5, 7),), (1, 0, 2), 0.5, 0.35, True, True)
     assert Variant.from_json(json.loads(json.dumps(variant.to_json()))) == variant
     assert Variant().to_json() == {} and Variant.from_json({"sparsity": 0.4}) == Variant()
     before = pipeline.denoiser.blocks[0].mlp.fc1.weight.clone()
-    changed, assignment = vary(pipeline, Variant((46, 5), ((5, 7),), denoiser_zeros=0.35))
+    changed, assignment = vary(pipeline, Variant((14, 5), ((5, 7),), denoiser_zeros=0.35))
     weights = torch.cat([t.flatten() for n, t in changed.denoiser.state_dict().items() if is_matrix(n, t)])
     assert (weights == 0).double().mean().item() == pytest.approx(0.35, abs=1e-3)
     assert torch.equal(pipeline.denoiser.blocks[0].mlp.fc1.weight, before)
-    assert assignment[5] == 7 and assignment[46] is None and changed.encoder.stack is pipeline.encoder.stack
+    assert assignment[5] == 7 and assignment[14] is None and changed.encoder.stack is pipeline.encoder.stack
 
 
 def test_multiply_accumulates_are_those_that_run(pipeline):
     stack, skip = pipeline.encoder.stack, (0, 5, 6, 11)
-    assignment = assign(48, skip, {5: 7, 6: 4})
+    assignment = assign(len(stack.subblocks), skip, {5: 7, 6: 4})
     batch = TokenBatch(torch.full((1, 13), 5), (0,), 13, {})
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         encode(stack, assignment, batch)
@@ -176,7 +176,7 @@ def test_multiply_accumulates_are_those_that_run(pipeline):
 
 
 def test_costs_follow_what_is_removed_and_what_runs(pipeline):
-    variants = {"dense": Variant(), "skip": Variant((46, 5)), "reuse": Variant((46, 5), ((5, 7),))}
+    variants = {"dense": Variant(), "skip": Variant((14, 5)), "reuse": Variant((14, 5), ((5, 7),))}
     found = costs(pipeline, variants, 2)["encoders"]
     stack = pipeline.encoder.stack
     assert found["dense"]["bytes"] == stack.total_bytes == 2 * found["dense"]["parameters"]

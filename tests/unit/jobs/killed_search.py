@@ -1,16 +1,10 @@
-"""Not a test: run by test_killed.py in a process of its own. Searches in forked children that kill themselves with
-SIGKILL at a random moment (an event, or around the rename of a file), then once more to the end, and prints what
-came out.
+"""Not a test: run by forked_searches.py for test_killed.py. Searches in forked children that kill themselves with
+SIGKILL at a random moment (an event, or around the rename of a file), then once more to the end, and tells what came
+out."""
 
-    python killed_search.py FOLDER MODE TIMES
-"""
-
-import json
 import os
 import random
 import signal
-import sys
-from pathlib import Path
 
 from conftest import make_objective, make_rows, make_t5
 
@@ -19,11 +13,12 @@ from skrr_engine.jobs.search import Settings, find_plan
 from skrr_engine.measure.objective import Objective
 from skrr_engine.plans.plan_json import dumps, loads
 
-PROMPTS = 12
+PROMPTS = 8
+TIMES, MODES = 12, ("fast", "exact")
 
 
 def search(path, mode, report):
-    like = make_objective(T5Stack(make_t5(layers=4, seed=3)))
+    like = make_objective(T5Stack(make_t5(layers=3, seed=3)))
     objective = Objective(like.stack, make_rows(PROMPTS), like.projection, report=report)
     return dumps(find_plan(objective, Settings("t5xxl", 0.35, beam=2, mode=mode), path))
 
@@ -71,7 +66,9 @@ def in_child(path, mode, last):
     return os.WTERMSIG(os.waitpid(child, 0)[1])
 
 
-def main(folder, mode, times):
+def searched(folder, times, mode):
+    """How long a whole search is, and what became of each that was killed."""
+    folder.mkdir(parents=True)
     sampler = random.Random(5)
     whole = Moments()
     os_replace, os_fsync = os.replace, os.fsync
@@ -87,8 +84,9 @@ def main(folder, mode, times):
         same = alike(loads(search(path, mode, again)), loads(expected))
         found.append({"moment": moment, "signal": ended, "same": same, "again": again.count})
         found[-1]["left"] = len(list(folder.glob(f".{number}.json.*")))
-    print(json.dumps({"whole": whole.count, "killed": found}))
+    return {"whole": whole.count, "killed": found}
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+def run(folder):
+    """What came out, by mode."""
+    return {mode: searched(folder / mode, TIMES, mode) for mode in MODES}

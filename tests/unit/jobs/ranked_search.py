@@ -1,16 +1,11 @@
-"""Not a test: run by test_ranks.py in a process of its own. Searches alone, then in two forked processes that talk
-through gloo, and writes what each of them found.
-
-    python ranked_search.py FOLDER CASE
-"""
+"""Not a test: run by forked_searches.py for test_ranks.py. Searches alone, then in two forked processes that talk
+through gloo, and writes what each of them found into a folder a case."""
 
 import json
 import os
 import socket
-import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 from conftest import make_objective, make_rows, make_t5
 
@@ -70,8 +65,9 @@ def stop_after_two_levels(event):
         raise Stop
 
 
-def main(folder, case):
-    alone, folder = objective(), Path(folder)
+def searched(folder, case):
+    """The exit codes of the two processes."""
+    alone = objective()
     if case != "late":
         plan = find_plan(alone, settings(case))
         (folder / "alone").write_text(json.dumps({"plan": json.loads(dumps(plan)), "work": alone.applications}))
@@ -90,9 +86,13 @@ def main(folder, case):
             one_of_two(rank, port, folder, case)
             os._exit(0)
         children.append(child)
-    codes = [os.waitpid(child, 0)[1] for child in children]
-    print(json.dumps({"codes": codes}))
+    return [os.waitpid(child, 0)[1] for child in children]
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def run(folder):
+    """The exit codes by case."""
+    codes = {}
+    for case in CASES:
+        (folder / case).mkdir()
+        codes[case] = searched(folder / case, case)
+    return codes

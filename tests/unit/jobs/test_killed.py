@@ -1,29 +1,18 @@
 """kill -9 at random points of a search: the next run goes on and ends in the same plan, its D but for rounding."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
 TIMES = 12
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the children are forked")
 @pytest.mark.parametrize("mode", ["fast", "exact"])
-def test_a_killed_search_goes_on_and_ends_in_the_same_plan(tmp_path, mode):
+def test_a_killed_search_goes_on_and_ends_in_the_same_plan(forked, mode):
     """Twelve times each, 24 in all."""
-    paths = os.pathsep.join([str(HERE.parent), str(HERE.parents[2])])
-    done = subprocess.run(
-        [sys.executable, HERE / "killed_search.py", tmp_path, mode, str(TIMES)],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = forked["killed"][mode]
     assert len(found["killed"]) == TIMES
     for one in found["killed"]:
         assert one["signal"] == signal.SIGKILL, one

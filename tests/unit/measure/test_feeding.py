@@ -98,6 +98,27 @@ def test_the_next_one_is_on_its_way_before_one_runs(tiny):
     ]  # fmt: skip
 
 
+def test_an_order_that_begins_with_the_one_that_runs_is_kept(tiny):
+    """The end of one pass and the begin of the next may be one sub-block: what follows travels all the same."""
+    copied = []
+
+    class Spy(Feeder):
+        def fetch(self, index, target, slot):
+            copied.append(index)
+            super().fetch(index, target, slot)
+
+    stack = tiny.stack()
+    stack.feeder = Spy(stack.subblocks, CPU, ())
+    hidden, context = stack.embed(tiny.rows().batches[0])
+    stack.feeder.expect([3])
+    stack.run(3, hidden, context)
+    stack.feeder.expect([3, 5, 6])
+    stack.run(3, hidden, context)
+    assert copied == [3]
+    stack.run(5, hidden, context)
+    assert copied == [3, 5, 6]
+
+
 def test_copies_and_calls_wait_for_each_other(tiny):
     """What a second stream needs: a copy begins after the last call that used its buffer, a call after its copy."""
     log = []

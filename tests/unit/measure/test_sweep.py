@@ -6,7 +6,8 @@ import torch
 from skrr_engine.errors import SkrrError
 from skrr_engine.events import Notice, Tick
 from skrr_engine.measure.execute import assign
-from skrr_engine.measure.sweep import Trie, measure_many
+from skrr_engine.measure.objective import Objective
+from skrr_engine.measure.sweep import Trie, measure_many, sweep
 
 
 def assignments(count):
@@ -140,3 +141,65 @@ def test_a_cancel_takes_effect_at_the_next_sub_block(tiny):
     with pytest.raises(Stop):
         measure_many(objective, assignments(8))
     assert len(ticks) == 20
+
+
+def test_after_memory_ran_out_calls_are_smaller(tiny):
+    """As the chunk is halved, so are the tokens of one call."""
+    stack, largest = tiny.stack(), []
+    for block in stack.subblocks:
+
+        def residual(hidden, context, inner=block.residual):
+            largest.append(hidden.shape[0] * hidden.shape[1])
+            return inner(hidden, context)
+
+        object.__setattr__(block, "residual", residual)
+    objective = tiny.objective(stack)
+    objective.call_tokens = 40
+    for shrunk, most in ((1, 40), (4, 10)):
+        objective.shrunk = shrunk
+        largest.clear()
+        measure_many(objective, assignments(8))
+        assert most / 2 < max(largest) <= most
+
+
+def test_rows_that_do_not_fit_together_are_tried_alone_with_all_assignments(tiny):
+    """Two portions of one row each: a row after the other shares all prefixes; fewer assignments would not."""
+    objective = tiny.objective(tiny.stack())
+    objective = Objective(objective.stack, tiny.rows(2), objective.projection)
+    for portion in objective.portions:
+        objective.dense(portion)
+    fails = [MemoryError()]
+
+    def fail_once(hidden, context, inner=objective.stack.subblocks[0].residual):
+        if fails and hidden.shape[1] > 1:
+            raise fails.pop()
+        return inner(hidden, context)
+
+    object.__setattr__(objective.stack.subblocks[0], "residual", fail_once)
+    parts = [portion for portion in objective.portions if not portion.null]
+    assert [portion.rows for portion in parts] == [1, 1]
+    found = []
+    before = objective.applications
+    sweep(objective, assignments(8), parts, lambda n, portion, terms: found.append((portion.batch.row_ids, n)))
+    count = len(assignments(8))
+    assert found == [((row,), number) for row in (0, 1) for number in range(count)]
+    prefixes = {places[: n + 1] for places in assignments(8) for n in range(8) if places[n] is not None}
+    assert objective.applications - before == len(prefixes) * sum(portion.tokens for portion in parts)
+
+
+def test_two_assignments_that_do_not_fit_together_are_measured_one_by_one(tiny):
+    stack = tiny.stack()
+    objective = Objective(stack, tiny.rows(1), tiny.objective(stack).projection)
+    two = [assign(8, [0]), assign(8, [1])]
+    expected = [objective.measure(places) for places in two]
+    objective.room = lambda: 1
+    for block in stack.subblocks:
+
+        def residual(hidden, context, inner=block.residual):
+            if len(hidden) > 1:
+                raise MemoryError
+            return inner(hidden, context)
+
+        object.__setattr__(block, "residual", residual)
+    found = measure_many(objective, two)
+    assert [found[places].value for places in two] == [pytest.approx(value.value) for value in expected]

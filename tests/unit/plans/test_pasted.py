@@ -112,7 +112,7 @@ def test_hostile_text_takes_little_time(text):
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_words_around_it(before, after):
     assert read_plan_text(f"{before}\n{LINE}\n{after}") == loads_level(LINE)
 

@@ -26,13 +26,13 @@ class Beams:
             self.orders.append(event.beams[0].order)
 
 
-def objective_of(tiny, seed, layers=4):
+def objective_of(tiny, seed, layers=4, prompts=20):
     like = tiny.objective(tiny.stack(layers=layers, seed=seed))
-    return Objective(like.stack, tiny.rows(32, seed), like.projection)
+    return Objective(like.stack, tiny.rows(prompts, seed), like.projection)
 
 
 @pytest.mark.parametrize("choose", [choose_exactly, choose_by_racing])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_the_best_part_is_found(tiny, seed, choose):
     """Against measuring every subset on all prompts, with an incumbent that is far from the best."""
     objective = objective_of(tiny, seed)
@@ -62,8 +62,8 @@ def test_a_search_takes_the_better_set(tiny, tmp_path):
     """With one beam a search passes sets by. Levels of the fast mode are no worse than what its beam kept first,
     some better; a longer search that goes on from a shorter one ends as one from the start."""
     better = 0
-    for seed in range(8):
-        objective, kept = objective_of(tiny, seed, layers=6), []
+    for seed in range(1, 5):
+        objective, kept = objective_of(tiny, seed, layers=6, prompts=32), []
         objective.report = Beams(kept)
         settings = Settings("t5xxl", 0.6, beam=1, mode="fast", reuse=False)
         plan = find_plan(objective, settings)

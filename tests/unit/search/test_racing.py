@@ -25,7 +25,7 @@ def ranked(objective):
     return sorted(pairs(objective), key=lambda trial: objective.measure(trial.assignment).value)
 
 
-def many(tiny, seed, prompts=40, **options):
+def many(tiny, seed, prompts=24, **options):
     """An objective over `prompts` prompts."""
     like = tiny.objective(tiny.stack(seed=seed))
     return Objective(like.stack, tiny.rows(prompts, seed), like.projection, **options)
@@ -91,9 +91,9 @@ def test_sets_within_rounding_are_told(tiny):
 
 
 def test_races_find_nearly_the_best_for_less_work(tiny):
-    """The best one, and none kept that is much worse than the worst that should be; over four encoders."""
+    """The best one, and none kept that is much worse than the worst that should be; over three encoders."""
     work = {choose_by_racing: 0, choose_exactly: 0}
-    for seed in range(4):
+    for seed in range(3):
         objective = many(tiny, seed, prompts=256)
         found = {}
         for choose in work:
@@ -110,7 +110,7 @@ def test_races_find_nearly_the_best_for_less_work(tiny):
 
 def test_a_race_of_few_prompts_is_exact(tiny):
     """Nothing is dropped before everything was seen."""
-    for seed in range(5):
+    for seed in range(3):
         objective = many(tiny, seed, prompts=FIRST)
         assert names(choose_by_racing(Run(objective), pairs(objective), 3)) == names(ranked(objective))[:3]
 

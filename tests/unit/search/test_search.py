@@ -34,19 +34,19 @@ def same_ladder(found, expected):
 
 
 def test_unlimited_beam_finds_the_best_set_of_every_size(tiny):
-    """Brute force over all 2^8 sets of a 4-layer encoder agrees with the beam search at unlimited k."""
-    objective = tiny.objective(tiny.stack(layers=4, seed=3))
-    found = run_beam(objective, None, 8)
-    for size in range(1, 9):
-        sets = {frozenset(s): objective.measure(assign(8, s)).value for s in combinations(range(8), size)}
+    """Brute force over all 2^6 sets of a 3-layer encoder agrees with the beam search at unlimited k."""
+    objective = tiny.objective(tiny.stack(layers=3, seed=3))
+    found = run_beam(objective, None, 6)
+    for size in range(1, 7):
+        sets = {frozenset(s): objective.measure(assign(6, s)).value for s in combinations(range(6), size)}
         order, discrepancy = found[size - 1]
         assert discrepancy.value == pytest.approx(min(sets.values()), rel=1e-9)
         assert sets[frozenset(order)] == min(sets.values())
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_first_search_equals_reference(tiny, seed):
-    """Orders, discrepancies and re-use pairs of both are equal on 20 random encoders in float64."""
+    """Orders, discrepancies and re-use pairs of both are equal on 12 random encoders: each depth, each beam."""
     objective = tiny.objective(tiny.stack(layers=2 + seed % 3, seed=seed), seed=seed)
     levels = 4
     reference = algorithm_1(objective, 1 + seed % 4, levels)
