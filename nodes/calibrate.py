@@ -4,6 +4,7 @@ from hashlib import sha256
 
 from comfy_api.latest import io
 
+from ..skrr_engine.disk import reading
 from ..skrr_engine.errors import SkrrError
 from ..skrr_engine.files.prompt_files import builtin_prompts, clean_prompts, prompt_lines, read_prompts
 from .comfy_host.clip.trees import largest_known
@@ -69,10 +70,8 @@ class SkrrCalibrate(io.ComfyNode):
         if prompts in (BUILT_IN, TEXT):
             return ""
         path = prompt_file(prompts)
-        try:
+        with reading(path):
             return sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise SkrrError(f"{path} cannot be read: {error.strerror}. Check who may read it.") from None
 
     @classmethod
     def execute(cls, clip, prompts, text, limit, model=None):

@@ -4,7 +4,7 @@ PyTorch only: nothing in this package knows of ComfyUI. Rooms, lowest first; a r
 in this list (tests/unit/test_house.py holds this). Each room's own __init__ says what happens there and what to read
 first:
 
-1  errors  events  digest  precision
+1  errors  events  digest  precision  disk
 2  plans  progress
 3  files  encoders
 4  measure

@@ -15,8 +15,8 @@ from benchmarks.results.reading import Measured, paper
 from benchmarks.results.search import curve_section, read_json, search_section
 from benchmarks.tables.cells import Cells
 from benchmarks.tables.cost import STEPS
+from skrr_engine.disk import write_atomically
 from skrr_engine.errors import SkrrError
-from skrr_engine.running.checkpoint import write_atomically
 
 __all__ = ["CELLS", "PAGE", "main", "page"]
 

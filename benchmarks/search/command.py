@@ -30,6 +30,7 @@ import torch
 
 from benchmarks.search.cases import RandomCase, TrainedCase, by_size
 from skrr_engine.demo.layout import DENOISER, ENCODER, TOKENIZER, WEIGHTS
+from skrr_engine.disk import write_atomically
 from skrr_engine.events import LevelDone, Notice, Progress
 from skrr_engine.jobs.search import Settings, find_plan
 from skrr_engine.measure.execute import assign
@@ -37,7 +38,6 @@ from skrr_engine.measure.objective import Objective
 from skrr_engine.measure.sweep import measure_many
 from skrr_engine.plans.plan import Plan
 from skrr_engine.plans.plan_json import dumps, loads
-from skrr_engine.running.checkpoint import write_atomically
 from skrr_engine.running.run import Run
 from skrr_engine.running.trial import Trial
 from skrr_engine.search.beam import next_level

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from skrr_engine.digest import digest_json
+from skrr_engine.disk import write_atomically
 from skrr_engine.errors import SkrrError
-from skrr_engine.running.checkpoint import write_atomically
 
 __all__ = ["Cells"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..disk import exists, write_atomically
 from ..errors import SkrrError
 from ..events import silent
 from ..files.files import open_plan
@@ -23,7 +24,6 @@ from ..plans.plan import Plan
 from ..plans.plan_json import dumps
 from ..plans.tables import plan_table
 from ..progress import Bar
-from ..running.checkpoint import write_atomically
 
 __all__ = ["search"]
 
@@ -39,7 +39,7 @@ def search(args) -> None:
     """Searches and writes the plan; stopped, writes what was found beside it as NAME.partial.json. Started by torchrun,
     several processes search together, and the first one speaks and writes."""
     out = Path(args.out)
-    if out.exists() and not args.overwrite:
+    if exists(out) and not args.overwrite:
         raise SkrrError(f"{out.name} exists already. Choose another name, or say --overwrite.")
     start = open_plan(args.refine) if args.refine else None
     ranks = join(args.device)

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ..disk import make_folder, write_atomically
 from ..errors import SkrrError
 from ..files.files import write_pruned
 from ..jobs.search import Settings, find_plan
@@ -16,7 +17,6 @@ from ..plans.plan import Level
 from ..plans.plan_json import dumps
 from ..plans.tables import plan_table
 from ..progress import Bar
-from ..running.checkpoint import write_atomically
 from .layout import ENCODER, WEIGHTS
 from .pipeline import Pipeline
 from .report import Drawn, report
@@ -34,8 +34,7 @@ def demo(folder: str | Path, weights: Path = WEIGHTS) -> None:
     report into `folder`. Under three minutes on two cores, no downloads. `weights` is the folder of the pipeline.
 
     Raises SkrrError when the pruned file does not compute what its plan says."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(Path(folder))
     plan_file, pruned_file = folder / "demo-plan.json", folder / "demo-encoder-skrr.safetensors"
     pipeline = Pipeline(weights)
     stack = pipeline.encoder.stack

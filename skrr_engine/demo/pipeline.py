@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
+from ..files.tensor_reading import read_tensors
 from ..measure.execute import Assignment
 from ..measure.projection import Projection
 from ..opening.open_encoder import OpenEncoder, open_encoder
@@ -69,6 +69,6 @@ class Pipeline:
 
 def _load(model: torch.nn.Module, path: Path, beside: set[str]) -> None:
     """Fills `model` from a file, as float32; what else is there must be in `beside`."""
-    tensors = {name: value.float() for name, value in load_file(path).items() if name not in beside}
+    tensors = {name: value.float() for name, value in read_tensors(path).items() if name not in beside}
     model.load_state_dict(tensors)
 

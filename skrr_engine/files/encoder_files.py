@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..disk import is_file, is_folder, reading
 from ..errors import SkrrError
 from ..plans.plan import Plan
 from ..plans.plan_json import loads
@@ -54,7 +55,7 @@ class EncoderFiles:
 def find_encoder(path: str | Path, slot: str | None = None) -> EncoderFiles:
     """The encoder in the file or folder `path`; `slot` chooses one where there are several. Raises SkrrError."""
     path = Path(path)
-    if path.is_dir():
+    if is_folder(path):
         return _in_folder(path, slot)
     header = read_header(path)
     headers = dict.fromkeys(header.tensors, header)
@@ -105,10 +106,11 @@ def _pruned(header: Header, headers: Mapping[str, Header], slot: str | None) -> 
 def _in_folder(folder: Path, slot: str | None) -> EncoderFiles:
     family, told = _read_config(folder)
     whole = folder / "model.safetensors"
-    if (folder / "model.safetensors.index.json").is_file():
-        paths = sorted(folder.glob("model-*-of-*.safetensors"))
+    if is_file(folder / "model.safetensors.index.json"):
+        with reading(folder):
+            paths = sorted(folder.glob("model-*-of-*.safetensors"))
     else:
-        paths = [whole] if whole.is_file() else []
+        paths = [whole] if is_file(whole) else []
     if not paths:
         raise SkrrError(
             f"{folder} holds neither model.safetensors nor its shards with their index. Pickled weights (.bin, "
@@ -129,16 +131,15 @@ def _in_folder(folder: Path, slot: str | None) -> EncoderFiles:
 def _read_config(folder: Path) -> tuple[str, dict]:
     """The family, and the fields of TOLD that the config has."""
     path = folder / "config.json"
-    if not path.is_file():
+    if not is_file(path):
         raise SkrrError(f"{folder} has no config.json. Choose a transformers folder, or one safetensors file.")
+    with reading(path), open(path, "rb") as file:
+        text = file.read(MAX_CONFIG)
     try:
-        with open(path, "rb") as file:
-            config = json.loads(file.read(MAX_CONFIG))
+        config = json.loads(text)
         family = FAMILIES[config["model_type"]]
         config = config.get("text_config", config)
         told = {name: config[name] for name in TOLD[family] if config.get(name) is not None}
-    except OSError as error:
-        raise SkrrError(f"{path} cannot be read: {error.strerror}. Check the path and who may read it.") from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise SkrrError(
             f"{path} is not the config of a text encoder of type {', '.join(FAMILIES)}. Choose that encoder's folder."

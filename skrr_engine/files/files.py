@@ -10,15 +10,14 @@ The file keeps the source's tensor names and metadata and adds:
     skrr_version   the version of this pack
 """
 
-import contextlib
 import json
 import os
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import __version__
+from ..disk import exists, is_file, new_file, reading
 from ..errors import PlanError, SkrrError
 from ..plans.plan import Plan
 from ..plans.plan_json import MAX_TEXT, dumps, loads
@@ -70,7 +69,7 @@ def open_plan(reference: str) -> Plan:
     if reference in preset_names():
         return load_preset(reference)
     path = Path(reference)
-    if not path.is_file():
+    if not is_file(path):
         raise SkrrError(
             f"{reference!r} is neither a file nor a preset; the presets are {', '.join(preset_names())}."
         )
@@ -82,12 +81,11 @@ def open_plan(reference: str) -> Plan:
 def read_plan_file(path: Path) -> Plan:
     """The plan in a text file: JSON, or a level's line, as in pasted text. Raises SkrrError."""
     try:
-        size = path.stat().st_size
-        if size > 4 * MAX_TEXT:
-            raise PlanError(f"{path.name} has {size} bytes; a plan has at most {MAX_TEXT} characters.")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SkrrError(f"{path} cannot be read: {error.strerror}. Check the path and who may read it.") from None
+        with reading(path):
+            size = path.stat().st_size
+            if size > 4 * MAX_TEXT:
+                raise PlanError(f"{path.name} has {size} bytes; a plan has at most {MAX_TEXT} characters.")
+            text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise PlanError(f"{path.name} is not a plan: it is not UTF-8 text (byte {error.start}).") from None
     return read_plan_text(text)
@@ -136,9 +134,10 @@ def write_pruned(source: str | Path, target: str | Path, plan: Plan, *, overwrit
         raise PlanError(f"A file takes one level; plan {plan.name!r} has {len(plan.levels)}. Choose a level first.")
     if PLAN_KEY in header.metadata:
         raise SkrrError(f"{header.path.name} is pruned already. Apply the plan to the dense file it was made from.")
-    if target.exists() and os.path.samefile(header.path, target):
+    there = exists(target)
+    if there and _same(header.path, target):
         raise SkrrError(f"{target.name} would be written over itself. Choose another name for the pruned file.")
-    if target.exists() and not overwrite:
+    if there and not overwrite:
         raise SkrrError(f"{target.name} exists already. Choose another name, or say --overwrite.")
     dropped, prefixes = _cut(header, plan)
     kept = [name for name in header.tensors if name not in dropped]
@@ -149,8 +148,12 @@ def write_pruned(source: str | Path, target: str | Path, plan: Plan, *, overwrit
         SOURCE_KEY: f"{header.path.name}, {header.file_bytes} bytes",
         VERSION_KEY: __version__,
     }
-    _write(header, target, metadata, kept)
-    return Written(header.file_bytes, target.stat().st_size, tuple(sorted(dropped)))
+    return Written(header.file_bytes, _write(header, target, metadata, kept), tuple(sorted(dropped)))
+
+
+def _same(path: Path, other: Path) -> bool:
+    with reading(other):
+        return os.path.samefile(path, other)
 
 
 def _cut(header: Header, plan: Plan) -> tuple[set[str], dict[str, str]]:
@@ -164,7 +167,8 @@ def _cut(header: Header, plan: Plan) -> tuple[set[str], dict[str, str]]:
     return dropped, prefixes
 
 
-def _write(header: Header, target: Path, metadata: Mapping[str, str], names: Iterable[str]) -> None:
+def _write(header: Header, target: Path, metadata: Mapping[str, str], names: Iterable[str]) -> int:
+    """Returns the file's size."""
     # Wide elements first: dropping tensors shifts the rest, and readers need a tensor at a multiple of its element.
     order = sorted(names, key=lambda n: (-BITS.get(header.tensors[n].dtype, 64), header.tensors[n].start))
     items, at = {"__metadata__": dict(metadata)}, 0
@@ -174,30 +178,30 @@ def _write(header: Header, target: Path, metadata: Mapping[str, str], names: Ite
         at += entry.bytes
     text = json.dumps(items).encode()
     text += b" " * (-len(text) % 8)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(header.path, "rb") as source, open(temporary, "xb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            buffer = memoryview(bytearray(COPY_BUFFER))
-            for name in order:
-                entry = header.tensors[name]
+    with new_file(target) as temporary, open(temporary, "xb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        _copy(header, order, file)
+        file.flush()
+        os.fsync(file.fileno())
+    return 8 + len(text) + at
+
+
+def _copy(header: Header, names: Iterable[str], file) -> None:
+    """The tensors' bytes, one after another, to the end of `file`. What cannot be read is not told as unwritable."""
+    path, buffer = header.path, memoryview(bytearray(COPY_BUFFER))
+    with reading(path):
+        source = open(path, "rb")
+    with source:
+        for name in names:
+            entry = header.tensors[name]
+            with reading(path):
                 source.seek(header.data_at + entry.start)
-                _copy(source, file, entry.bytes, buffer, header.path)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise SkrrError(f"{target} cannot be written: {error.strerror}. Free space or change the folder.") from None
-    finally:
-        with contextlib.suppress(OSError):  # the error that left it is the one to tell
-            temporary.unlink()
-
-
-def _copy(source, file, count: int, buffer: memoryview, path: Path) -> None:
-    while count:
-        read = source.readinto(buffer[: min(count, len(buffer))])
-        if not read:
-            raise SkrrError(f"{path.name} became shorter while it was read. Try again when nothing writes to it.")
-        file.write(buffer[:read])
-        count -= read
+            rest = entry.bytes
+            while rest:
+                with reading(path):
+                    count = source.readinto(buffer[: min(rest, len(buffer))])
+                if not count:
+                    what = "became shorter while it was read. Try again when nothing writes to it."
+                    raise SkrrError(f"{path.name} {what}")
+                file.write(buffer[:count])
+                rest -= count

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from ..disk import reading
 from ..errors import SkrrError
 
 __all__ = ["BITS", "Entry", "Header", "read_header"]
@@ -58,18 +59,15 @@ def read_header(path: str | Path) -> Header:
     """The header of the safetensors file at `path`. Raises SkrrError, naming the file, when the file cannot be
     read or its header is not sound in every respect."""
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
-                raise SkrrError(
-                    f"{path.name} is not a safetensors file: of its {size} bytes {length} would be header. Choose a "
-                    ".safetensors file; convert .pt, .bin and .gguf files first."
-                )
-            text = file.read(length)
-    except OSError as error:
-        raise SkrrError(f"{path} cannot be read: {error.strerror}. Check the path.") from None
+    with reading(path), open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
+            raise SkrrError(
+                f"{path.name} is not a safetensors file: of its {size} bytes {length} would be header. Choose a "
+                ".safetensors file; convert .pt, .bin and .gguf files first."
+            )
+        text = file.read(length)
     items = _parse(text, path)
     metadata = _metadata(items.pop("__metadata__", {}), path)
     tensors = {name: _entry(name, value, path) for name, value in items.items()}

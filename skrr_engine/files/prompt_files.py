@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..disk import reading
 from ..errors import SkrrError
 
 __all__ = ["ENDINGS", "FIELDS", "builtin_prompts", "clean_prompts", "prompt_lines", "read_prompts"]
@@ -79,13 +80,13 @@ def read_prompts(path: str | Path) -> list[str]:
 
 
 def _read(path: Path) -> str:
-    try:
+    with reading(path):
         size = path.stat().st_size
         if size > MAX_FILE:
             raise SkrrError(f"{path.name} has {size} bytes; a prompt file has at most {MAX_FILE}. Split it.")
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise SkrrError(f"{path} cannot be read: {error.strerror}. Check the path and who may read it.") from None
+        data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SkrrError(
             f"{path.name} is not UTF-8 text (byte {error.start}). Save it as UTF-8 and choose it again."

@@ -4,15 +4,18 @@ A mapping counts in full against what Windows lets a process commit, however lit
 readers map the whole file. Here a tensor takes its own bytes, and a conversion a few MB beside them.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 
+from ..disk import reading
 from ..errors import SkrrError
-from .header import Header
+from .header import Header, read_header
 
-__all__ = ["DTYPES", "TensorReader"]
+__all__ = ["DTYPES", "TensorReader", "read_tensors"]
 
 # safetensors' names -> PyTorch's, those that this PyTorch has.
 NAMES = {
@@ -24,6 +27,7 @@ NAMES = {
 }
 DTYPES = {ours: getattr(torch, theirs) for ours, theirs in NAMES.items() if hasattr(torch, theirs)}
 BUFFER = 4 * 1024 * 1024
+BROKEN = "Check its disk, and try again."
 
 
 class TensorReader:
@@ -34,14 +38,13 @@ class TensorReader:
         self.header, self.asked = header, 0
 
     def __enter__(self):
-        try:
+        path = self.header.path
+        with reading(path), contextlib.ExitStack() as opened:
             # Unbuffered: a buffered file reads ahead, into memory of its own.
-            self.file = open(self.header.path, "rb", buffering=0)
-        except OSError as error:
-            raise SkrrError(f"{self.header.path} cannot be read: {error.strerror}. Check the path.") from None
-        if os.fstat(self.file.fileno()).st_size != self.header.file_bytes:
-            self.file.close()
-            raise SkrrError(f"{self.header.path.name} changed while it was read. Try again when nothing writes to it.")
+            self.file = opened.enter_context(open(path, "rb", buffering=0))
+            if os.fstat(self.file.fileno()).st_size != self.header.file_bytes:
+                raise SkrrError(f"{path.name} changed while it was read. Try again when nothing writes to it.")
+            opened.pop_all()
         return self
 
     def __exit__(self, *error):
@@ -62,7 +65,8 @@ class TensorReader:
         what it is stored in. Raises SkrrError."""
         entry, stored = self.header.tensors[name], self.dtype(name)
         self.asked += entry.bytes
-        self.file.seek(self.header.data_at + entry.start)
+        with reading(self.header.path, BROKEN):
+            self.file.seek(self.header.data_at + entry.start)
         result = torch.empty(entry.shape, dtype=dtype or stored)
         if result.dtype == stored:
             self._fill(result)
@@ -85,11 +89,16 @@ class TensorReader:
             return
         rest = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
         while rest:
-            name = self.header.path.name
-            try:
+            with reading(self.header.path, BROKEN):
                 count = self.file.readinto(rest)
-            except OSError as error:
-                raise SkrrError(f"{name} cannot be read on: {error.strerror}. Check its disk, and try again.") from None
             if not count:
+                name = self.header.path.name
                 raise SkrrError(f"{name} became shorter while it was read. Try again when nothing writes to it.")
             rest = rest[count:]
+
+
+def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
+    """All tensors of a safetensors file, by name, as they are stored."""
+    header = read_header(path)
+    with TensorReader(header) as file:
+        return file.read_all(header.tensors)

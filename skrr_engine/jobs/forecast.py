@@ -28,8 +28,10 @@ class Forecast:
 
     def __init__(self, run: Run, beam: int | None, fast: bool):
         self.run, self.fast = run, fast
-        self.count = len(run.objective.stack.subblocks)
-        self.beam = self.count if beam is None else beam
+        # What nothing reads goes first: behind those levels only the others count.
+        self.dead = len(run.objective.dead)
+        self.live = len(run.objective.stack.subblocks) - self.dead
+        self.beam = self.live + self.dead if beam is None else beam
         self.row_tokens = run.objective.tokens / (run.rows + run.null_rows)
         self.done = {"skip": [0.0, 0.0], "re-use": [0.0, 0.0]}
         self.ahead: list[tuple[str, int]] = []
@@ -71,16 +73,28 @@ class Forecast:
 
     def _predicted(self, phase: str, size: int, rows: int) -> float:
         """The work of a level whose candidates skip `size` sub-blocks."""
+        if size <= self.dead:
+            return self._of_dead(size) * rows * self.row_tokens if phase == "skip" else 0.0  # nothing is re-used there
+        size -= self.dead
         if phase == "skip":
-            candidates = (self.beam if size > 1 else 1) * (self.count - size + 1)
-            share = min(1.0, EXACT_SHARE[phase] + size / self.count)
+            candidates = (self.beam if size > 1 else 1) * (self.live - size + 1)
+            share = min(1.0, EXACT_SHARE[phase] + size / self.live)
             seen = candidates * self._seen(rows, candidates, self.beam, share) * UNSHARED[phase] + rows
             if self.fast and size > 1:  # the look back
                 seen += size * self._seen(rows, size, 1, share) * UNSHARED[phase]
         else:
-            share = FAST_SHARE * (size / self.largest) ** 2 if self.fast else EXACT_SHARE[phase]
+            share = FAST_SHARE * (size / (self.largest - self.dead)) ** 2 if self.fast else EXACT_SHARE[phase]
             seen = TRIALS * size * share * rows * UNSHARED[phase] + (0 if self.fast else rows)
-        return seen * (self.count - size) * self.row_tokens
+        return seen * (self.live - size) * self.row_tokens
+
+    def _of_dead(self, size: int) -> float:
+        """Sub-blocks run for a prompt on a level whose candidates skip `size` dead ones. They are one stream up to what
+        is read, and differ behind it."""
+        behind = self.dead - size
+        run = self.live + (self.beam if size > 1 else 1) * (behind + 1) * behind * UNSHARED["skip"]
+        if self.fast and size > 1:  # the look back
+            run += self.live + size * (behind + 1) * UNSHARED["skip"]
+        return run
 
     def _seen(self, rows: int, candidates: int, keep: int, share: float) -> float:
         """Prompts that a candidate of a level sees on average, in an exact search `share` of them."""

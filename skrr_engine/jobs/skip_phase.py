@@ -48,7 +48,8 @@ def _expected_gaps(job: Job, beams: list[Candidate], best: Candidate) -> dict[in
 def _evaluations(job: Job, done: int, levels: int) -> int:
     """How many evaluations are left after `done` levels: the beam size times the sub-blocks left, a level; the fast
     mode looks back from the second level on."""
-    count = len(job.stack.subblocks)
+    count, dead = len(job.stack.subblocks), len(job.objective.dead)
     width, back = job.settings.beam or count, job.settings.mode == "fast"
-    ahead = range(done, max(levels, done + 1))
-    return sum((width if n else 1) * (count - n) + (n if back else 0) for n in ahead)
+    free = sum((width if n else 1) * (dead - n) for n in range(done, dead))  # as long as there are dead ones, only they
+    ahead = range(max(done, dead), max(levels, done + 1))
+    return free + sum((width if n > dead else 1) * (count - n) + (n if back else 0) for n in ahead)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -27,6 +26,7 @@ from ..errors import SkrrError
 from ..files.encoder_files import EncoderFiles, find_encoder
 from ..files.infer import infer_architecture
 from ..files.tensor_names import place_of, tensors_of
+from ..files.tensor_reading import TensorReader
 from ..measure.execute import Assignment, assign
 from ..plans.architecture import Architecture
 from ..plans.plan import Plan
@@ -187,10 +187,9 @@ def _read(files: EncoderFiles, name: str, shape: tuple[int, ...], device: str, a
             f"{files.path.name} stores {full} as {tensors[name].dtype}; a search on the command line takes F32, F16 "
             "and BF16. Search on the unquantised file: its plan can be applied to this one, in every format."
         )
-    with safe_open(files.headers[full].path, framework="pt", device=device) as file:
-        # A copy in any case: how the file happens to align a tensor in memory would show in the last bits.
-        tensor = file.get_tensor(full)
-        return tensor.to(tensor.dtype if as_stored and tensor.itemsize < STREAM.itemsize else STREAM, copy=True)
+    with TensorReader(files.headers[full]) as file:
+        stored = file.dtype(full)
+        return file.read(full, stored if as_stored and stored.itemsize < STREAM.itemsize else STREAM).to(device)
 
 
 def _count_stored_bytes(stack: TextStack, files: EncoderFiles, names: set[str]) -> None:

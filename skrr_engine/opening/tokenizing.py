@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..disk import is_file, is_folder, reading
 from ..errors import SkrrError
 from ..measure.calibration import Calibration, Row, make_calibration
 from ..plans.architecture import Architecture
@@ -30,17 +31,18 @@ def open_tokenizer(path: str | Path, family: str) -> Tokenizer:
     """The tokenizer in a folder or file, for an encoder of `family`: tokenizer.json or spiece.model for T5,
     tokenizer.json or vocab.json with merges.txt for CLIP. Raises SkrrError saying what was looked for."""
     path = Path(path)
-    folder = path if path.is_dir() else path.parent
+    whole = is_folder(path)
+    folder = path if whole else path.parent
     if family == "clip":
         wanted = ("tokenizer.json", "vocab.json")
-        if path.name in wanted or any((folder / name).is_file() for name in wanted if path.is_dir()):
+        if path.name in wanted or (whole and any(is_file(folder / name) for name in wanted)):
             return _clip(folder)
-    elif path.is_file() and path.suffix in (".json", ".model"):
+    elif is_file(path) and path.suffix in (".json", ".model"):
         return _t5(path)
     else:
         wanted = ("tokenizer.json", "spiece.model")
         for name in wanted:
-            if path.is_dir() and (folder / name).is_file():
+            if whole and is_file(folder / name):
                 return _t5(folder / name)
     raise SkrrError(
         f"There is no {family.upper()} tokenizer at {path}: looked for {' and '.join(wanted)}. Name its folder or "
@@ -60,8 +62,10 @@ def _t5(path: Path) -> Tokenizer:
     from sentencepiece import SentencePieceProcessor
 
     pieces = SentencePieceProcessor()
+    with reading(path):
+        data = path.read_bytes()
     try:
-        pieces.LoadFromSerializedProto(path.read_bytes())
+        pieces.LoadFromSerializedProto(data)
     except RuntimeError:
         raise SkrrError(f"{path.name} is no sentencepiece model. Choose the encoder's own spiece.model.") from None
     return Tokenizer(path.name, pieces.EncodeAsIds, None, T5_END, T5_PAD)
@@ -69,8 +73,10 @@ def _t5(path: Path) -> Tokenizer:
 
 def _read_json(path: Path) -> str:
     """The text of a tokenizer.json. The library raises a bare Exception on others, so the form is checked here."""
+    with reading(path):
+        data = path.read_bytes()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = data.decode("utf-8")
         whole = isinstance(json.loads(text)["model"], dict)
     except (ValueError, LookupError, TypeError, RecursionError):
         whole = False
@@ -82,7 +88,12 @@ def _read_json(path: Path) -> str:
 def _clip(folder: Path) -> Tokenizer:
     from transformers import CLIPTokenizerFast
 
-    fast = CLIPTokenizerFast.from_pretrained(folder, local_files_only=True)
+    if is_file(folder / "tokenizer.json"):
+        _read_json(folder / "tokenizer.json")
+    elif not is_file(folder / "merges.txt"):
+        raise SkrrError(f"{folder} has vocab.json, but no merges.txt beside it. Put the two files together.")
+    with reading(folder):
+        fast = CLIPTokenizerFast.from_pretrained(folder, local_files_only=True)
 
     def encode(text: str) -> list[int]:
         return fast(text, add_special_tokens=False, verbose=False)["input_ids"]

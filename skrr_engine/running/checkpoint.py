@@ -6,53 +6,24 @@ When a level is finished the file is rewritten without the findings inside that 
 """
 
 import base64
-import contextlib
-import glob
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from ..disk import exists, is_folder, reading, remove_parts, write_atomically, writing
 from ..errors import SkrrError
 from ..precision import SUM
 
-__all__ = ["Checkpoint", "packed", "remove_part", "unpacked", "write_atomically"]
+__all__ = ["Checkpoint", "packed", "unpacked"]
 
 FORMAT, VERSION = "skrr-search", 2
 # A level of 10,000 prompts holds some 30 MB of findings.
 MAX_FILE = 256 * 1024 * 1024
 CHECKSUM = 16
-
-
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Puts `data` at `path` so that a reader sees the old file or the new one, never a part."""
-    path = Path(path)
-    # Not tempfile: its files are readable by their owner only, and a plan is to be shared.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise SkrrError(
-            f"{path.name} cannot be written into {path.parent}: {error.strerror}. Free some space, close what has the "
-            "file open, allow writing there, and run again; what was written before is intact."
-        ) from None
-    finally:
-        remove_part(temporary)
-
-
-def remove_part(temporary: Path) -> None:
-    """Removes a half-written file, as far as its folder lets it: the error that left it is the one to tell."""
-    with contextlib.suppress(OSError):
-        temporary.unlink()
+FULL = "Free some space and run again; the search goes on where it was."
 
 
 def packed(values: torch.Tensor) -> dict:
@@ -75,7 +46,7 @@ class Checkpoint:
         """`path` None keeps everything in memory; in a folder the file is named by the fingerprint. An existing
         file of another search, or a damaged one, is refused with a SkrrError that names it."""
         self.path = None if path is None else Path(path)
-        if self.path is not None and self.path.is_dir():
+        if self.path is not None and is_folder(self.path):
             self.path = self.path / f"{fingerprint[:32]}.json"
         self.fingerprint = fingerprint
         self.levels: list = []
@@ -83,11 +54,9 @@ class Checkpoint:
         self.over: dict | None = None
         self._once: dict[str, object] = {}
         self._last, self._size = "", 0
-        if self.path is not None and self.path.exists():
+        if self.path is not None and exists(self.path):
             self._load()
-            # What a process that was killed while it rewrote the file has left.
-            for stale in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.part"):
-                remove_part(stale)
+            remove_parts(self.path)
 
     def once(self, key: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
         """The float64 tensor found under `key` in the level under way, from disk if it is there, else computed and
@@ -122,12 +91,10 @@ class Checkpoint:
         self._rewrite()
 
     def _load(self) -> None:
-        try:
+        with reading(self.path, f"Delete {self.path.name} to search anew."):
             if self.path.stat().st_size > MAX_FILE:
                 raise self._refusal("is larger than any search writes")
             data = self.path.read_bytes()
-        except OSError as error:
-            raise self._refusal(f"cannot be read ({error.strerror})") from None
         # Only the last line can be torn: what ends with a newline was written whole.
         whole, _, torn = data.rpartition(b"\n")
         records = []
@@ -193,18 +160,12 @@ class Checkpoint:
         if not self._size:
             self._rewrite(keep=True)
         line = self._line(record)
-        try:
-            with open(self.path, "ab") as file:
-                if file.tell() != self._size:
-                    raise SkrrError(
-                        f"The search file {self.path.name} is being written by another search. Let one of them finish."
-                    )
-                file.write(line)
-        except OSError as error:
-            raise SkrrError(
-                f"{self.path.name} cannot be written: {error.strerror}. Free some space and run again; the search goes "
-                "on where it was."
-            ) from None
+        with writing(self.path, FULL), open(self.path, "ab") as file:
+            if file.tell() != self._size:
+                raise SkrrError(
+                    f"The search file {self.path.name} is being written by another search. Let one of them finish."
+                )
+            file.write(line)
         self._size += len(line)
 
     def _rewrite(self, keep: bool = False) -> None:

@@ -15,6 +15,13 @@ MAX_FILES = 14
 COMFY = {"comfy", "comfy_execution", "comfy_extras", "folder_paths", "nodes", "execution", "server", "latent_preview"}
 NOT_IN_THE_ENGINE = {*COMFY, "comfy_api", "comfy_aimdo"}
 FORBIDDEN_MODULES = {"pickle", "subprocess", "marshal", "shelve", "dill", "ctypes"}
+# Calls that ask or change the disk; they stand within one of GUARDS, or among those of skrr_engine/disk.py itself.
+FILE_CALLS = set(
+    "open stat exists is_file is_dir iterdir glob rglob mkdir unlink rename touch samefile fstat fsync getsize "
+    "read_bytes read_text write_bytes write_text from_pretrained save_file load_torch_file get_filename_list "
+    "get_full_path".split()
+)
+GUARDS = {"reading", "writing", "new_file"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load"}
 
 
@@ -119,6 +126,31 @@ def test_code_does_not_hide_errors_or_run_text(path):
         if isinstance(node, ast.Call):
             assert ast.unparse(node.func) not in FORBIDDEN_CALLS, f"line {node.lineno}"
     assert not outside(path) & FORBIDDEN_MODULES
+
+
+def unguarded(node, guarded=False):
+    """The calls below `node` that touch the disk and stand outside of every guard."""
+    if isinstance(node, ast.With):
+        guarded = guarded or any(
+            isinstance(item.context_expr, ast.Call) and ast.unparse(item.context_expr.func) in GUARDS
+            for item in node.items
+        )
+    if isinstance(node, ast.Try):
+        caught = {name.id for handler in node.handlers for name in ast.walk(handler.type) if isinstance(name, ast.Name)}
+        guarded = guarded or "OSError" in caught
+    if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in FILE_CALLS and not guarded:
+        yield f"line {node.lineno}: {ast.unparse(node.func)}"
+    for part in ast.iter_child_nodes(node):
+        yield from unguarded(part, guarded)
+
+
+@pytest.mark.parametrize("path", CODE, ids=name_of)
+def test_what_the_disk_refuses_is_told_in_a_sentence(path):
+    """The guards of skrr_engine/disk.py turn an OSError into one, for whatever stands within."""
+    asked = {name for _, module, names in imports(path) if module.endswith("disk") for name in names}
+    own = {"exists", "is_file", "is_folder"} & asked
+    found = [call for call in unguarded(ast.parse(path.read_text(encoding="utf-8"))) if call.split(": ")[1] not in own]
+    assert path.name == "disk.py" or found == []
 
 
 @pytest.mark.parametrize("path", ALL, ids=name_of)

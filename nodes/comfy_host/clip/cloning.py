@@ -38,6 +38,8 @@ NEVER_COPIED = (
     types.ModuleType, types.GeneratorType, io.IOBase, threading.local, type(threading.Lock()), type(threading.RLock()),
     threading.Condition, threading.Event, threading.Semaphore,
 )  # fmt: skip
+# How a copy is refused; PyTorch does it for some tensors by a RuntimeError.
+UNCOPYABLE = (TypeError, NotImplementedError, copy.Error, RuntimeError)
 
 
 def structural_clone(root, copied=lambda parameter: False):
@@ -54,10 +56,16 @@ def structural_clone(root, copied=lambda parameter: False):
             value = module.__dict__[name]
             if value != () and not isinstance(value, SHARED_SINGLETONS):
                 memo[id(value)] = None
-        memo |= {id(value): value for value in _held(module) if isinstance(value, NEVER_COPIED)}
+        for value in _held(module):
+            if isinstance(value, NEVER_COPIED):
+                memo[id(value)] = value
+            elif isinstance(value, torch.Tensor) and not value.is_leaf:  # PyTorch copies none that knows its history
+                memo[id(value)] = value.detach().clone()
     try:
         clone = copy.deepcopy(root, dict(memo))
-    except (TypeError, NotImplementedError, copy.Error) as error:
+    except UNCOPYABLE as error:
+        if not _refused(error):
+            raise
         raise SkrrError(
             f"This CLIP cannot be made smaller: {_uncopyable(root, memo)} cannot be copied ({error}). Put Skrr Apply "
             "before the node that adds it."
@@ -73,11 +81,11 @@ def _held(module):
     left, seen = [value for name, value in vars(module).items() if name not in OWN], set()
     while left:
         value = left.pop()
-        if isinstance(value, (*SHARED_SINGLETONS, torch.nn.Module, torch.Tensor)) or id(value) in seen:
+        if isinstance(value, (*SHARED_SINGLETONS, torch.nn.Module)) or id(value) in seen:
             continue
         seen.add(id(value))
         yield value
-        if isinstance(value, NEVER_COPIED):
+        if isinstance(value, (*NEVER_COPIED, torch.Tensor)):
             continue
         if isinstance(value, dict):
             left += value.values()
@@ -85,6 +93,11 @@ def _held(module):
             left += value
         elif not callable(value):
             left += getattr(value, "__dict__", {}).values()
+
+
+def _refused(error: Exception) -> bool:
+    """Whether copying was refused; what else goes wrong meanwhile, such as memory that is short, is told as it is."""
+    return not isinstance(error, RuntimeError) or isinstance(error, NotImplementedError) or "deepcopy" in str(error)
 
 
 def _uncopyable(root, memo) -> str:
@@ -95,7 +108,7 @@ def _uncopyable(root, memo) -> str:
                 continue
             try:
                 copy.deepcopy(value, dict(memo))
-            except (TypeError, NotImplementedError, copy.Error):
+            except UNCOPYABLE:
                 return f"its attribute {f'{path}.{name}'.removeprefix('.')!r} (a {type(value).__name__})"
     return f"a module of its {type(root).__name__}"
 

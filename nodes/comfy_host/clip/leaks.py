@@ -6,6 +6,7 @@ compute the dense encoder while its report says that memory was saved.
 
 import collections
 import functools
+import operator
 import types
 import weakref
 
@@ -17,7 +18,7 @@ __all__ = ["refuse_leaks"]
 
 # Of a patcher: its tree is looked through for itself, and the factory is ours (`patching`), which builds from a file.
 NOT_RUN = ("model", "cached_patcher_init")
-# What leads nowhere. Globals of functions and Python's modules are not followed: they lead everywhere.
+# What leads nowhere. Python's modules are not followed: they lead everywhere.
 ENDS = (types.NoneType, bool, int, float, str, bytes, torch.Tensor, types.ModuleType, types.CodeType)
 SEQUENCES = (list, tuple, set, frozenset, collections.deque)
 WRAPPED = (types.MethodType, types.BuiltinMethodType, types.MethodWrapperType, staticmethod, classmethod)
@@ -26,8 +27,8 @@ WRAPPED = (types.MethodType, types.BuiltinMethodType, types.MethodWrapperType, s
 def refuse_leaks(clip, dense_tree) -> None:
     """Raises SkrrError when something that `clip` may run is bound to a module of `dense_tree`.
 
-    Follows methods, partial functions, closures, defaults, containers, weak references, and the attributes, slots and
-    classes of objects. Nothing is run or changed."""
+    Follows methods, partial functions, closures, defaults, global names of modules and methods, containers, generators,
+    weak references, and the attributes, slots and classes of objects. Nothing is run or changed."""
     dense, seen = {id(module) for module in dense_tree.modules()}, {}
     starts = []
     for path, module in clip.cond_stage_model.named_modules():
@@ -70,14 +71,30 @@ def _inside(part) -> list:
     if isinstance(part, WRAPPED):
         return [getattr(part, "__self__", None), getattr(part, "__func__", None)]
     if isinstance(part, property):
-        return [part.fget, part.fset]
+        return [part.fget, part.fset, part.fdel]
+    if isinstance(part, operator.methodcaller):
+        return list(part.__reduce__()[1])  # which shows what it was made of
+    if isinstance(part, types.GeneratorType):
+        return [] if part.gi_frame is None else list(part.gi_frame.f_locals.values())
     if isinstance(part, types.FunctionType):
         cells = [cell for cell in part.__closure__ or () if cell != types.CellType()]
         defaults = [*(part.__defaults__ or ()), *(part.__kwdefaults__ or {}).values()]
-        return [*(cell.cell_contents for cell in cells), *defaults, *vars(part).values()]
+        return [*(cell.cell_contents for cell in cells), *defaults, *vars(part).values(), *_named(part)]
     if isinstance(part, type):
         return [*vars(part).values(), *part.__bases__] if _made_in_python(part) else []
     return _attributes(part)
+
+
+def _named(function) -> list:
+    """What a function calls by a global name, if that is a module or bound to something. Not what else it names: its
+    pack's list of all that it has loaded is not what it runs."""
+    names, left = set(), [function.__code__]
+    while left:
+        code = left.pop()
+        names.update(code.co_names)
+        left += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    found = (function.__globals__.get(name) for name in names)
+    return [value for value in found if isinstance(value, (torch.nn.Module, functools.partial, *WRAPPED))]
 
 
 def _attributes(part) -> list:

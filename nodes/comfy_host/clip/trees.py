@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from comfy.sd1_clip import SDClipModel
 
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.plans.architecture import Architecture
-from ....skrr_engine.plans.sketch import sketch_of
+from ....skrr_engine.plans.sketch import TOLERANCE, sketch_of
 from ..encoders import adapter_of, has_layer
-from ..weights.weights import count_parameters
+from ..weights.weights import count_parameters, is_quantized
 from .kinds import outputs_of, tree_family
 
 __all__ = [
@@ -113,14 +114,16 @@ def find_models(tree) -> dict[str, SDClipModel]:
 
 def text_encoders(clip) -> dict[str, TextEncoder]:
     """slot -> TextEncoder, in tree order. The patcher's model is the truth: after some ComfyUI clones
-    `clip.cond_stage_model` is another tree of the same build, which then is out of date. Raises SkrrError where it is
-    another one altogether: it encodes, and what is cut would not."""
+    `clip.cond_stage_model` is another tree of the same build and weights, which then is out of date. Raises SkrrError
+    where it is another one altogether: it encodes, and what is cut would not."""
     encodes, managed = clip.cond_stage_model, clip.patcher.model
-    if encodes is not managed and _build(encodes) != _build(managed):
+    same_build = encodes is managed or _build(encodes) == _build(managed)
+    if not same_build or not _same_weights(encodes, managed):
+        why = "which has other weights" if same_build else "which is another one"
         raise SkrrError(
             f"This CLIP encodes with another encoder ({type(encodes).__name__}) than the one it loads "
-            f"({type(managed).__name__}): it was split from another CLIP. Connect the whole CLIP to Skrr, and split it "
-            "after that."
+            f"({type(managed).__name__}), {why}: it was split from another CLIP. Connect the whole CLIP to Skrr, and "
+            "split it after that."
         )
     return {
         slot: TextEncoder(clip, slot, sd_model, adapter_of(sd_model.transformer))
@@ -131,6 +134,21 @@ def text_encoders(clip) -> dict[str, TextEncoder]:
 def _build(tree) -> tuple[str, list[str]]:
     """A tree's class, by name (ComfyUI's loaders make a new one each time), and where its modules are."""
     return f"{type(tree).__module__}.{type(tree).__qualname__}", [path for path, _ in tree.named_modules()]
+
+
+def _same_weights(one, other) -> bool:
+    """By the vectors (norms, biases), which are small and which LoRA leave alone: a tree that is out of date has them
+    too, loaded or not. Where the bytes lie says nothing: ComfyUI reads it from its file anew."""
+    if one is other:
+        return True
+    theirs = dict(other.named_parameters())
+    for name, ours in one.named_parameters():
+        pair = (ours, theirs.get(name, ours))
+        if ours.dim() == 1 and not any(is_quantized(tensor) or tensor.is_meta for tensor in pair):
+            a, b = (tensor.detach().as_subclass(torch.Tensor).cpu().float() for tensor in pair)
+            if a.shape != b.shape or (a - b).norm() > TOLERANCE * a.norm():
+                return False
+    return True
 
 
 def choose_encoder(clip, slot: str = LARGEST) -> TextEncoder:

@@ -11,11 +11,13 @@ import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models
 import comfy.text_encoders.pixart_t5
-import comfy.utils
 from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
 
 from ....skrr_engine.demo import denoiser
 from ....skrr_engine.demo.layout import AUTOENCODER, DENOISER, ENCODER, T5_SHAPE, TOKENIZER, WEIGHTS
+from ....skrr_engine.disk import reading
+from ....skrr_engine.files.header import read_header
+from .whole_files import load_whole
 
 __all__ = ["load_demo_models"]
 
@@ -74,7 +76,7 @@ def load_demo_models(folder: Path = WEIGHTS):
 
 
 def _model(path: Path):
-    state = comfy.utils.load_torch_file(str(path), safe_load=True)
+    state = load_whole(read_header(path))
     dtype = state["final_layer.linear.weight"].dtype
     device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
     config = _SmallConfig(UNET)
@@ -87,7 +89,9 @@ def _model(path: Path):
 
 
 def _clip(path: Path):
-    state = comfy.utils.load_torch_file(str(path), safe_load=True)
+    state = load_whole(read_header(path))
+    with reading(WEIGHTS / TOKENIZER):
+        (WEIGHTS / TOKENIZER).stat()  # ComfyUI does not name it
     target = SimpleNamespace(params={}, clip=comfy.text_encoders.pixart_t5.pixart_te(), tokenizer=_Tokenizer)
     options = {"dtype": state["shared.weight"].dtype, "t5xxl_model_config": T5_SHAPE}
     clip = comfy.sd.CLIP(target, model_options=options)
@@ -96,4 +100,4 @@ def _clip(path: Path):
 
 
 def _vae(path: Path):
-    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(path), safe_load=True))
+    return comfy.sd.VAE(sd=load_whole(read_header(path)))

@@ -19,6 +19,7 @@ from ....skrr_engine.files.tensor_reading import DTYPES, TensorReader
 from ..clip.trees import find_models
 from ..weights.weights import is_quantized
 from .encoder_choice import EncoderFile
+from .whole_files import load_whole
 
 __all__ = ["META", "fill", "outline", "runs_where"]
 
@@ -116,7 +117,7 @@ def _read(file: EncoderFile, transformer, device: torch.device) -> dict[str, tor
 
 def _mapped(file: EncoderFile) -> dict[str, torch.Tensor]:
     """All kept tensors as ComfyUI maps them under dynamic VRAM, which reads nothing yet."""
-    state = comfy.utils.load_torch_file(str(file.header.path))
+    state = load_whole(file.header)
     names = dict(zip(file.header.tensors, _names(file.header), strict=True))
     state = {names[name]: t.to(_built_as(t.dtype)) for name, t in state.items() if name not in file.gone}
     return _as_comfyui_reads(state, file.header)

@@ -5,16 +5,17 @@ Names from workflows are looked up in listings of these folders, never joined to
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
 
+from ....skrr_engine.disk import is_file, make_folder, reading, write_atomically
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.files.files import read_plan_file
 from ....skrr_engine.files.prompt_files import ENDINGS
 from ....skrr_engine.plans.plan import Plan
 from ....skrr_engine.plans.plan_json import dumps
-from ....skrr_engine.running.checkpoint import write_atomically
 
 __all__ = [
     "cache_folder",
@@ -31,6 +32,7 @@ __all__ = [
 
 CACHE_BYTES = 64 * 1024 * 1024
 MAX_NAME = 100
+MENDED = "Check that folder and those for it in extra_model_paths.yaml, and restart ComfyUI."
 WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL"} | {f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10)}
 
 
@@ -40,34 +42,51 @@ def _plans() -> Path:
 
 def list_plans() -> list[str]:
     """File names of the plans in `models/skrr`, partial ones of cancelled searches included."""
-    return sorted(_plan_files())
+    return sorted(_plan_files(_choices))
 
 
 def load_plan(name: str) -> Plan:
     """The plan in the file `name` of `models/skrr`."""
-    files = _plan_files()
+    files = _plan_files(_choices)
+    if name not in files:
+        files = _plan_files(_entries)  # a folder that cannot be read is what to tell, if there is one
     if name not in files:
         raise SkrrError(f"There is no plan {name!r} in models/skrr; there are {', '.join(sorted(files)) or 'none'}.")
     return read_plan_file(files[name])
 
 
-def _plan_files() -> dict[str, Path]:
+def _plan_files(entries: Callable[[Path], list[Path]]) -> dict[str, Path]:
     """name -> file, of `models/skrr` and of the folders for `skrr` in extra_model_paths.yaml; the first of a name."""
     extra = folder_paths.folder_names_and_paths.get("skrr", ((), ()))[0]
     found = {}
     for folder in (_plans(), *map(Path, extra)):
-        for path in _entries(folder):
+        for path in entries(folder):
             if path.suffix.lower() == ".json":
                 found.setdefault(path.name, path)
     return found
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What is in `folder`; nothing where it is missing or may not be read, which a list of choices survives."""
+    """What is in `folder`; nothing where there is none."""
+    with reading(folder):
+        return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _choices(folder: Path) -> list[Path]:
+    """The same for a list of choices, which survives a folder that cannot be read."""
     try:
-        return list(folder.iterdir())
-    except OSError:
+        return _entries(folder)
+    except SkrrError as error:
+        logging.warning("Skrr: %s", error)
         return []
+
+
+def _is_file(path: Path) -> bool:
+    """What cannot be asked about is no choice."""
+    try:
+        return is_file(path)
+    except SkrrError:
+        return False
 
 
 def save_plan(plan: Plan, name: str, overwrite: bool) -> Path:
@@ -93,12 +112,7 @@ def plain_name(name: str, ending: str) -> str:
 
 def cache_folder() -> Path:
     """The folder of finished and interrupted searches, created if needed."""
-    folder = Path(folder_paths.get_user_directory()) / "skrr" / "searches"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SkrrError(f"{folder} cannot be made: {error.strerror}. Allow writing there, or free its name.") from None
-    return folder
+    return make_folder(Path(folder_paths.get_user_directory()) / "skrr" / "searches")
 
 
 def trim_cache(limit: int = CACHE_BYTES) -> None:
@@ -110,7 +124,7 @@ def trim_cache(limit: int = CACHE_BYTES) -> None:
             total += state.st_size
             if total > limit:
                 path.unlink()
-    except OSError as error:
+    except (OSError, SkrrError) as error:
         # Another ComfyUI may trim the same folder; a search that is done must not fail over it.
         logging.warning("Skrr could not trim its cache: %s", error)
 
@@ -133,19 +147,32 @@ def prompt_file(name: str) -> Path:
 
 def _prompt_files() -> list[Path]:
     folder = Path(folder_paths.get_input_directory())
-    return [path for path in _entries(folder) if path.suffix.lower() in ENDINGS and path.is_file()]
+    return [path for path in _choices(folder) if path.suffix.lower() in ENDINGS and _is_file(path)]
 
 
 def list_model_files(kind: str) -> list[str]:
-    """The safetensors files that ComfyUI lists under models/`kind`."""
-    return [name for name in folder_paths.get_filename_list(kind) if name.lower().endswith((".safetensors", ".sft"))]
+    """The safetensors files that ComfyUI lists under models/`kind`; none, and a warning, where it cannot: a list of
+    choices survives that."""
+    try:
+        return _model_files(kind)
+    except SkrrError as error:
+        logging.warning("Skrr: %s", error)
+        return []
+
+
+def _model_files(kind: str) -> list[str]:
+    # ComfyUI asks for the age of every folder that it has listed before, also of one that is gone.
+    with reading(f"models/{kind}", MENDED):
+        names = folder_paths.get_filename_list(kind)
+    return [name for name in names if name.lower().endswith((".safetensors", ".sft"))]
 
 
 def model_file(kind: str, name: str) -> Path:
     """The file `name` of that list."""
-    if name not in list_model_files(kind):
+    if name not in _model_files(kind):
         raise SkrrError(f"There is no {name!r} in models/{kind}; refresh the page and choose a file again.")
-    path = folder_paths.get_full_path(kind, name)
+    with reading(f"models/{kind}/{name}"):
+        path = folder_paths.get_full_path(kind, name)
     if path is None:
         raise SkrrError(f"{name} in models/{kind} is a broken link or was removed. Mend it, or choose another file.")
     return Path(path)

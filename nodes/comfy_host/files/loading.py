@@ -5,6 +5,7 @@ from pathlib import Path
 import comfy.sd
 import folder_paths
 
+from ....skrr_engine.disk import reading
 from ....skrr_engine.errors import PlanError, SkrrError
 from ....skrr_engine.plans.plan import Level, Plan
 from ....skrr_engine.plans.plan_json import dumps, loads
@@ -108,14 +109,15 @@ def _build(files: list[EncoderFile], outlines: list[dict], clip_type: str, devic
     if clip_type not in CLIP_TYPES:
         raise SkrrError(f"The type {clip_type!r} is not one of {', '.join(CLIP_TYPES)}.")
     try:
-        return comfy.sd.load_text_encoder_state_dicts(
-            [dict(state) for state in outlines],
-            embedding_directory=folder_paths.get_folder_paths("embeddings"),
-            # As ComfyUI's own loaders.
-            clip_type=getattr(comfy.sd.CLIPType, clip_type.upper(), comfy.sd.CLIPType.STABLE_DIFFUSION),
-            model_options=runs_where([file.header for file in files], device),
-            disable_dynamic=disable_dynamic,
-        )
+        with reading("A tokenizer of ComfyUI's", "Update ComfyUI, or install it anew."):
+            return comfy.sd.load_text_encoder_state_dicts(
+                [dict(state) for state in outlines],
+                embedding_directory=folder_paths.get_folder_paths("embeddings"),
+                # As ComfyUI's own loaders.
+                clip_type=getattr(comfy.sd.CLIPType, clip_type.upper(), comfy.sd.CLIPType.STABLE_DIFFUSION),
+                model_options=runs_where([file.header for file in files], device),
+                disable_dynamic=disable_dynamic,
+            )
     except RuntimeError as error:
         if "size mismatch" not in str(error):
             raise

@@ -1,21 +1,17 @@
 """A pruned encoder -> one safetensors file: kept tensors once, under their original names, the plan inside."""
 
 import json
-import os
-import secrets
 from pathlib import Path
 
 import folder_paths
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from ....skrr_engine import __version__
+from ....skrr_engine.disk import exists
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.files.files import PLAN_KEY, PREFIXES_KEY, VERSION_KEY
+from ....skrr_engine.files.tensor_writing import write_tensors
 from ....skrr_engine.plans.plan import EncoderInfo, Plan, make_level
 from ....skrr_engine.plans.plan_json import dumps
-from ....skrr_engine.running.checkpoint import remove_part
 from ..clip.trees import TextEncoder, find_models
 from ..weights.memory import rest
 from ..weights.weights import is_ggml, is_quantized
@@ -32,7 +28,7 @@ def save_encoder(encoder: TextEncoder, name: str, bake_lora: bool, overwrite: bo
     if encoder.applied is None:
         raise SkrrError(f"The encoder {encoder.slot} is dense. Put Skrr Apply before, or use ComfyUI's own CLIPSave.")
     target = Path(folder_paths.get_folder_paths("text_encoders")[0]) / plain_name(name, ".safetensors")
-    if target.exists() and not overwrite:
+    if exists(target) and not overwrite:
         raise SkrrError(f"{target.name} exists already. Switch on overwrite, or choose another name.")
     patcher = encoder.clip.patcher
     if any(is_ggml(parameter) for parameter in encoder.transformer.parameters()):
@@ -55,10 +51,10 @@ def save_encoder(encoder: TextEncoder, name: str, bake_lora: bool, overwrite: bo
         LORA_KEY: lora,
         "format": "pt",
     }
-    _write(state, target, metadata)
+    size = write_tensors(state, target, metadata)
     skipped = len(encoder.applied.skip)
     return (
-        f"{target.name}: {target.stat().st_size:,} bytes, {skipped} sub-blocks left out, LoRA {lora}. "
+        f"{target.name}: {size:,} bytes, {skipped} sub-blocks left out, LoRA {lora}. "
         "Skrr CLIP Loader opens it with nothing else given."
     )
 
@@ -93,18 +89,3 @@ def _bake(encoder: TextEncoder, state: dict, keys: list[str]) -> None:
 def _parameter(module, name: str):
     path, _, leaf = name.rpartition(".")
     return getattr(module.get_submodule(path), leaf)
-
-
-def _write(state: dict[str, torch.Tensor], target: Path, metadata: dict[str, str]) -> None:
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, metadata)
-        os.replace(temporary, target)
-    except (OSError, SafetensorError) as error:
-        raise SkrrError(
-            f"{target.name} cannot be written: {error}. If it is loaded right now, choose another name; "
-            "Windows does not let a mapped file be replaced."
-        ) from None
-    finally:
-        remove_part(temporary)

@@ -9,6 +9,7 @@ import comfy.model_management as mm
 import torch
 
 from ....skrr_engine.digest import digest_json
+from ....skrr_engine.disk import exists, write_atomically
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.events import silent
 from ....skrr_engine.files.files import read_plan_file
@@ -17,7 +18,6 @@ from ....skrr_engine.measure.objective import Objective
 from ....skrr_engine.plans.plan import Plan
 from ....skrr_engine.plans.plan_json import dumps
 from ....skrr_engine.precision import matrix_dtype
-from ....skrr_engine.running.checkpoint import write_atomically
 from ..clip.trees import TextEncoder
 from ..denoiser.projections import find_projection, source_name
 from ..files.folders import cache_folder, plain_name, save_plan, trim_cache
@@ -101,7 +101,7 @@ def _refined(objective: Objective, start: Plan, settings: Settings, record: dict
     asked = [settings.sparsity, settings.bytes_saved, settings.reuse, settings.mode, settings.seed]
     key = digest_json([objective.identity, dumps(start), *asked])
     path = cache_folder() / f"refined-{key[:32]}.json"
-    if path.exists():
+    if exists(path):
         return replace(read_plan_file(path), name=settings.name)
     plan = refine_plan(objective, start, settings, record)
     write_atomically(path, dumps(plan).encode())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ...disk import make_folder, writing
 from .stages import STAGES
 
 
@@ -16,18 +17,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=None, help="of PyTorch (default: its own choice)")
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
+    make_folder(args.work)
     if args.threads:
         torch.set_num_threads(args.threads)
-    with open(args.work / "training.log", "a", encoding="utf-8") as file:
+    log_file = args.work / "training.log"
 
-        def log(text: str) -> None:
-            line = f"{datetime.now():%H:%M:%S} {text}"
-            print(line, flush=True)
-            print(line, file=file, flush=True)
+    def log(text: str) -> None:
+        line = f"{datetime.now():%H:%M:%S} {text}"
+        print(line, flush=True)
+        with writing(log_file), open(log_file, "a", encoding="utf-8") as file:
+            print(line, file=file)
 
-        for name in STAGES if args.stage == "all" else [args.stage]:
-            STAGES[name](args.work, args.seed, log)
+    for name in STAGES if args.stage == "all" else [args.stage]:
+        STAGES[name](args.work, args.seed, log)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 
-from ...running.checkpoint import write_atomically
+from ...disk import make_folder, reading, write_atomically
+from ...files.tensor_reading import read_tensors
+from ...files.tensor_writing import write_tensors
 from ..denoiser import TEXT_WIDTH
 from ..layout import AUTOENCODER, DENOISER, ENCODER, TOKENIZER
 
@@ -18,7 +19,7 @@ LATENT_SCALE = 0.13025
 
 def export(folder: Path, target: Path) -> None:
     """Writes the shipped files into `target` from those that the stages left in `folder`."""
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     beside = {
         ENCODER: {},
         # PixArt's learned null caption: its models use the empty prompt instead, and the class wants one.
@@ -26,8 +27,10 @@ def export(folder: Path, target: Path) -> None:
         AUTOENCODER: {"vae_scale": torch.tensor(LATENT_SCALE), "vae_shift": torch.tensor(0.0)},
     }
     for name, more in beside.items():
-        tensors = {key: value.half() for key, value in load_file(folder / name).items()}
+        tensors = {key: value.half() for key, value in read_tensors(folder / name).items()}
         # The scale keeps its precision: it stands for an exact number.
-        save_file({**tensors, **more}, target / name)
+        write_tensors({**tensors, **more}, target / name)
     for name in (TOKENIZER, LOG):
-        write_atomically(target / name, (folder / name).read_bytes())
+        with reading(folder / name):
+            data = (folder / name).read_bytes()
+        write_atomically(target / name, data)

@@ -4,15 +4,16 @@ Everything that a resumed run needs is one safetensors file, written atomically;
 """
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+
+from ...disk import exists
+from ...files.tensor_reading import read_tensors
+from ...files.tensor_writing import write_tensors
 
 __all__ = ["Recipe", "train"]
 
@@ -81,24 +82,23 @@ def _schedule(step: int, recipe: Recipe) -> float:
 def _save(path: Path, step: int, parameters: dict, average: dict, optimizer) -> None:
     tensors = {"step": torch.tensor(step)}
     for key, value in parameters.items():
-        tensors[f"value/{key}"] = value.detach().contiguous()
-        tensors[f"average/{key}"] = average[key].contiguous()
+        tensors[f"value/{key}"] = value.detach()
+        tensors[f"average/{key}"] = average[key]
         for moment in MOMENTS:
-            tensors[f"{moment}/{key}"] = optimizer.state[value][moment].contiguous()
-    temporary = path.with_suffix(".part")
-    save_file(tensors, temporary)
-    os.replace(temporary, path)
+            tensors[f"{moment}/{key}"] = optimizer.state[value][moment]
+    write_tensors(tensors, path)
 
 
 def _load(path: Path, parameters: dict, average: dict, optimizer) -> int:
     """Restores a run; returns the step to go on with."""
-    if not path.exists():
+    if not exists(path):
         return 0
-    with safe_open(path, framework="pt") as file, torch.no_grad():
-        step = int(file.get_tensor("step"))
+    found = read_tensors(path)
+    with torch.no_grad():
+        step = int(found["step"])
         for key, value in parameters.items():
-            value.copy_(file.get_tensor(f"value/{key}"))
-            average[key].copy_(file.get_tensor(f"average/{key}"))
-            moments = {moment: file.get_tensor(f"{moment}/{key}") for moment in MOMENTS}
+            value.copy_(found[f"value/{key}"])
+            average[key].copy_(found[f"average/{key}"])
+            moments = {moment: found[f"{moment}/{key}"] for moment in MOMENTS}
             optimizer.state[value] = {"step": torch.tensor(float(step)), **moments}
     return step

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
-
+from ...disk import reading, write_atomically
+from ...files.tensor_reading import read_tensors
+from ...files.tensor_writing import write_tensors
 from ...opening.open_encoder import open_encoder
 from ...opening.tokenizing import open_tokenizer
-from ...running.checkpoint import write_atomically
 from ..autoencoder import Autoencoder
 from ..encoding import encode_texts
 from ..layout import WEIGHTS
@@ -26,25 +26,28 @@ def _tokenizer(folder: Path, seed: int, log) -> None:
 
 
 def _encoder(folder: Path, seed: int, log) -> None:
-    tensors = train_encoder((folder / "spiece.model").read_bytes(), folder, seed, log)
-    save_file({name: value.half() for name, value in tensors.items()}, folder / "encoder.safetensors")
+    path = folder / "spiece.model"
+    with reading(path, "Run the stage tokenizer first."):
+        pieces = path.read_bytes()
+    tensors = train_encoder(pieces, folder, seed, log)
+    write_tensors({name: value.half() for name, value in tensors.items()}, folder / "encoder.safetensors")
 
 
 def _autoencoder(folder: Path, seed: int, log) -> None:
     tensors = train_autoencoder(folder, seed, log)
-    save_file({name: value.half().contiguous() for name, value in tensors.items()}, folder / "autoencoder.safetensors")
+    write_tensors({name: value.half() for name, value in tensors.items()}, folder / "autoencoder.safetensors")
 
 
 def _denoiser(folder: Path, seed: int, log) -> None:
     encoder, tokenizer = open_encoder(folder / "encoder.safetensors"), open_tokenizer(folder / "spiece.model", "t5")
     pictures = Autoencoder().eval()
-    pictures.load_state_dict({k: v.float() for k, v in load_file(folder / "autoencoder.safetensors").items()})
+    pictures.load_state_dict({k: v.float() for k, v in read_tensors(folder / "autoencoder.safetensors").items()})
     tensors = train_denoiser(
         lambda captions: encode_texts(encoder.stack, tokenizer, captions, encoder.assignment),
         pictures.encode,
         folder, seed, log,
     )  # fmt: skip
-    save_file({name: value.half() for name, value in tensors.items()}, folder / "denoiser.safetensors")
+    write_tensors({name: value.half() for name, value in tensors.items()}, folder / "denoiser.safetensors")
 
 
 def _export(folder: Path, seed: int, log) -> None:

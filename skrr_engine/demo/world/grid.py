@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from ...disk import new_file
+
 __all__ = ["save_grid"]
 
 SCALE, GAP, LEFT, TOP = 2, 8, 330, 56
@@ -34,7 +36,8 @@ def save_grid(
             sheet.paste(Image.fromarray(pixels.numpy()).resize((side, side), Image.Resampling.BICUBIC), (left, top))
             frame = GOOD if right[c, r] else BAD
             draw.rectangle((left - 2, top - 2, left + side + 1, top + side + 1), outline=frame, width=2)
-    sheet.save(path)
+    with new_file(path) as temporary:
+        sheet.save(temporary, "PNG")
 
 
 def _wrapped(text: str, font) -> str:

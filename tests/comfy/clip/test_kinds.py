@@ -106,6 +106,19 @@ def test_an_encoder_split_out_of_a_clip_is_refused(pack):
         pack("nodes.comfy_host.clip.patching").apply_level(split, plan, plan.levels[0])
 
 
+@pytest.mark.parametrize("other", [{"seed": 1}, {"dtype": torch.bfloat16, "seed": 1}])
+def test_an_encoder_of_the_same_build_with_other_weights_is_refused(pack, other):
+    """It encodes; what is loaded, and would be cut, has other weights. In another precision it is the same one."""
+    split, error = pixart_clip(), pack("skrr_engine.errors").SkrrError
+    plan = steps.plan_for(pack, split)
+    apply_level = pack("nodes.comfy_host.clip.patching").apply_level
+    split.cond_stage_model = pixart_clip(**{**other, "seed": 0}).cond_stage_model
+    assert apply_level(split, plan, plan.levels[0]).clip.cond_stage_model is not split.cond_stage_model
+    split.cond_stage_model = pixart_clip(**other).cond_stage_model
+    with pytest.raises(error, match=r"encodes with another encoder .* other weights.*split it"):
+        apply_level(split, plan, plan.levels[0])
+
+
 def test_a_dense_tree_left_behind_by_a_pruned_one_is_refused(pack):
     mixed, error = pixart_clip(), pack("skrr_engine.errors").SkrrError
     mixed.patcher = steps.prune(pack, pixart_clip()).clip.patcher

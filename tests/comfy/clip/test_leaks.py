@@ -1,6 +1,8 @@
 """Whatever of a CLIP is bound to the dense encoder: never the dense output behind a report of savings."""
 
 import functools
+import operator
+import types
 import weakref
 from types import SimpleNamespace
 
@@ -143,7 +145,103 @@ def forward_hook(clip, inner):
     inner.transformer.register_forward_hook(lambda module, arguments, result: inner.transformer(*arguments))
 
 
+def default(clip, inner):
+    patch(clip, lambda tokens, inner=inner: inner.encode_token_weights(tokens))
+
+
+def default_by_keyword(clip, inner):
+    def runs(tokens, *, inside=(inner,)):
+        return inside[0].encode_token_weights(tokens)
+
+    patch(clip, runs)
+
+
+def attribute_of_a_function(clip, inner):
+    def runs(tokens):
+        return runs.module.encode_token_weights(tokens)
+
+    runs.module = inner
+    patch(clip, runs)
+
+
+def partial_of_a_partial_of_a_closure(clip, inner):
+    def runs(module, tokens):
+        return inner.encode_token_weights(tokens)
+
+    patch(clip, functools.partial(functools.partial(runs, None)))
+
+
+def partial_method(clip, inner):
+    class Runs:
+        run = functools.partialmethod(lambda self, module, tokens: module.encode_token_weights(tokens), inner)
+
+    patch(clip, Runs().run)
+
+
+def wrapped_twice(clip, inner):
+    def plain(tokens):
+        return tokens
+
+    outer = functools.wraps(functools.wraps(inner.encode_token_weights)(plain))(lambda tokens: tokens)
+    patch(clip, outer)
+
+
+def property_that_deletes(clip, inner):
+    class Runs:
+        def __call__(self, tokens):
+            return tokens
+
+        module = property(None, None, lambda self: inner)
+
+    patch(clip, Runs())
+
+
+def method_caller(clip, inner):
+    call = operator.methodcaller("encode_token_weights_of", inner)
+    patch(clip, lambda tokens: call(tokens))
+
+
+HELD = {}
+
+
+def global_name(clip, inner):
+    """Its own name for the module, in the module of the pack that made the function."""
+    HELD["run"], HELD["inner"] = types.FunctionType(RUNS.__code__, HELD), inner
+    patch(clip, HELD["run"])
+
+
+def global_name_of_a_method(clip, inner):
+    HELD["run"], HELD["inner"] = types.FunctionType(RUNS.__code__, HELD), inner.encode_token_weights
+    patch(clip, HELD["run"])
+
+
+def global_name_inside_a_function(clip, inner):
+    HELD["run"], HELD["inner"] = types.FunctionType(NESTED.__code__, HELD), inner
+    patch(clip, HELD["run"])
+
+
+def RUNS(tokens):
+    return inner(tokens)  # noqa: F821
+
+
+def NESTED(tokens):
+    return [(lambda token: inner(token))(token) for token in tokens]  # noqa: F821
+
+
+def generator(clip, inner):
+    def steps(module):
+        while True:
+            yield module
+
+    started = steps(inner)
+    next(started)
+    patch(clip, lambda tokens: next(started).encode_token_weights(tokens))
+
+
 BOUND = [
+    *(default, default_by_keyword, attribute_of_a_function, partial_of_a_partial_of_a_closure, partial_method),
+    *(wrapped_twice, property_that_deletes, method_caller, generator),
+    *(global_name, global_name_of_a_method, global_name_inside_a_function),
     *(bound_partial, bound_method, closure, callable_object, attribute_of_the_clip, option_of_the_patcher),
     *(method_of_a_holder, object_with_slots, method_that_closes_over, module_around_it, wrapped, cached),
     *(weak_reference, found_by_a_key, weight_wrapper, callback_on_load, attachment, additional_model),
@@ -192,3 +290,11 @@ def test_what_reaches_no_dense_module_is_kept(pack):
     pruned = steps.prune(pack, clip).clip
     assert pruned.patcher.get_attachment("other pack") is clip.patcher.get_attachment("other pack")
     assert "other pack" in pruned.patcher.model_options
+
+
+def test_a_global_name_that_leads_elsewhere_is_no_leak(pack):
+    """A pack's own cache of what it has loaded is not what its function runs; nor is a module of its own."""
+    clip = flux_clip()
+    names = {"inner": torch.nn.Linear(2, 2), "CACHE": {"clip": clip, "last": clip.patcher.model}}
+    clip.patcher.add_object_patch("t5xxl.counted", types.FunctionType(RUNS.__code__, names))
+    assert steps.prune(pack, clip).clip.patcher.object_patches["t5xxl.counted"].__globals__ is names

@@ -141,7 +141,8 @@ def test_a_read_that_fails_midway_is_a_sentence_and_a_cancel_stays_one(file, err
                 raise error
 
         reader.file = Broken()
-        expected = (SkrrError, "cannot be read on: Input/output") if isinstance(error, OSError) else (type(error), "^$")
+        words = "cannot be read: Input/output error. Check its disk"
+        expected = (SkrrError, words) if isinstance(error, OSError) else (type(error), "^$")
         with pytest.raises(expected[0], match=expected[1]):
             reader.read("F32")
         reader.file = usual

@@ -6,12 +6,13 @@ import time
 import pytest
 
 from skrr_engine.errors import SkrrError
-from skrr_engine.events import LevelDone, Progress
+from skrr_engine.events import LevelDone, Phase, Progress
 from skrr_engine.jobs import job
 from skrr_engine.jobs.forecast import Forecast
 from skrr_engine.jobs.regret import ENOUGH, REGRET, prompts_in_time, regret
 from skrr_engine.jobs.search import Settings, find_plan
 from skrr_engine.measure.objective import Objective
+from skrr_engine.measure.projection import no_projection
 
 
 def objective_of(tiny, prompts=24, pause=0.0, report=lambda event: None):
@@ -101,6 +102,39 @@ def test_the_work_left_is_foretold(tiny, mode, monkeypatch):
     assert reported[-1][1] == 0
     for done, left in reported[2 : len(reported) // 2 + 1]:
         assert 1 / 3 < left / (total - done) < 3
+
+
+@pytest.mark.parametrize("mode", ["fast", "exact"])
+def test_the_work_of_levels_of_dead_sub_blocks_is_foretold(tiny, mode, monkeypatch):
+    """Their candidates are one stream up to what is read, and nothing is re-used there."""
+    levels = []
+
+    class Watched(Forecast):
+        def finished(self):
+            phase, size = self.ahead[0]
+            before = self.started_at
+            super().finished()
+            levels.append((phase, size, self.run.work - before, self._predicted(phase, size, len(self.run.order))))
+
+    monkeypatch.setattr(job, "Forecast", Watched)
+    objective = Objective(tiny.clip_stack(layers=8, layer=5), tiny.rows(24, pooled=True), no_projection(("sequence",)))
+    assert set(objective.dead) == set(range(8, 16))
+    asked = []
+    objective.report = lambda event: asked.append(event) if isinstance(event, Phase) else None
+    find_plan(objective, Settings("clip_l", objective.stack.sparsity(range(4, 16)), beam=2, mode=mode))
+    dead = [level for level in levels if level[1] <= 8]
+    assert len(dead) == 16
+    for phase, size, actual, predicted in dead:
+        if phase == "re-use":
+            assert actual == predicted == 0, size
+        else:
+            assert 1 / 2.2 < actual / predicted < 2.2, size
+    live = [level for level in levels if level[1] > 8 and level[0] == "skip"]
+    done, foretold = (sum(level[n] for level in live) for n in (2, 3))
+    assert 1 / 3 < done / foretold < 3
+    first = next(event for event in asked if event.name == "skip")
+    free = sum((2 if n else 1) * (8 - n) for n in range(8))
+    assert first.evaluations - free in range(8, 8 + 4 * (2 * 8 + 16))
 
 
 def test_progress_says_where_the_search_stands(tiny):

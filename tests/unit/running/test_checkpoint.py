@@ -6,10 +6,11 @@ import math
 import pytest
 import torch
 
+from skrr_engine.disk import write_atomically
 from skrr_engine.errors import SkrrError
 from skrr_engine.events import LevelDone, Step
 from skrr_engine.jobs.search import Settings, find_plan
-from skrr_engine.running.checkpoint import Checkpoint, write_atomically
+from skrr_engine.running.checkpoint import Checkpoint
 
 SETTINGS = Settings("t5xxl", sparsity=0.4, beam=2)
 
@@ -227,7 +228,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     for name in ("fsync", "replace"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"skrr_engine.running.checkpoint.os.{name}", full)
+            patch.setattr(f"os.{name}", full)
             with pytest.raises(SkrrError, match="No space"):
                 write_atomically(path, b"new")
         assert path.read_bytes() == b"old"
@@ -238,7 +239,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_a_search_file_that_cannot_be_read_is_a_sentence(tmp_path):
     (tmp_path / "print.json").mkdir()
-    with pytest.raises(SkrrError, match=r"print.json cannot be read \(Is a directory\). Delete print.json to search"):
+    with pytest.raises(SkrrError, match=r"print.json cannot be read: Is a directory. Delete print.json to search"):
         Checkpoint(tmp_path, "print")
 
 
@@ -253,7 +254,7 @@ def test_a_cancel_while_writing_stays_a_cancel(tmp_path, monkeypatch):
     def cancelled(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("skrr_engine.running.checkpoint.os.fsync", cancelled)
+    monkeypatch.setattr("os.fsync", cancelled)
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "a", b"x")
     assert not list(tmp_path.iterdir())
