@@ -1,0 +1,44 @@
+"""Which cells there are, and in what order they are measured: what matters most comes first."""
+
+from dataclasses import dataclass
+
+from benchmarks.tables.plans import key_of
+
+__all__ = ["CURVE", "DRAWS", "PICTURED", "TARGETS", "WAYS", "Case", "cases"]
+
+DRAWS = 3
+TARGETS = (0.42, 0.62, 0.50, 0.33, 0.25, 0.55)
+WAYS = ("plain", "bias", "bridge", "next", "all", "bridge, all")
+# Where pictures are drawn, and of what.
+PICTURED = ((0.42, 0.62, 0.50, 0.33), ("plain", "bridge, all"))
+# Captions to fit on, of the curve that shows overfitting.
+CURVE = (50, 100, 200, 600, 1500, 5000)
+CURVE_AT = (0.42, "bridge, all")
+
+
+@dataclass(frozen=True)
+class Case:
+    """The plan of a draw's search near `target`, made better in one of WAYS; `fit` captions where not as usual."""
+
+    draw: int
+    target: float
+    way: str
+    pictures: bool = False
+    fit: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its cell."""
+        curve = "" if self.fit is None else f"/{self.fit}"
+        return f"{self.draw}/{key_of(self.target)}/{self.way}{curve}"
+
+
+def cases(targets=TARGETS, draws: int = DRAWS, pictures: bool = True, curve: bool = True) -> list[Case]:
+    """All cells but the dense pipeline's: those with pictures, then those without, then the curve."""
+    everything = [Case(draw, target, way) for draw in range(draws) for target in targets for way in WAYS]
+    drawn = [one for one in everything if pictures and one.target in PICTURED[0] and one.way in PICTURED[1]]
+    first = [Case(one.draw, one.target, one.way, True) for one in drawn]
+    rest = [one for one in everything if one not in drawn]
+    target, way = CURVE_AT
+    counts = CURVE if curve and target in targets else ()
+    return first + rest + [Case(0, target, way, fit=count) for count in counts]
