@@ -51,7 +51,7 @@ class CorrectedStack(TextStack):
                 f"The output matrix of sub-block {index} ({self.dense.subblocks[index].kind}) is unknown; expected an "
                 "encoder that names it. Open the encoder with the engine."
             )
-        shape = tuple(self.dense.output_matrix(index).shape)
+        shape = self.dense.output_shape(index)
         if tuple(matrix.shape) != shape:
             raise SkrrError(
                 f"The matrix for sub-block {index} is {list(matrix.shape)}, the encoder's own {list(shape)}. Use the "

@@ -26,6 +26,7 @@ from ..measure.objective import Objective
 from ..precision import SUM
 from .added import Bias, Bridge, bridge_inputs
 from .corrected import CorrectedStack, listening
+from .estimate import check_budget, estimate_fit
 from .found import Corrections, cut_of, weights_digest
 from .sites import Settings, check_prompts, places_of, shared_sources
 from .solve import SingularError, low_rank, ridge
@@ -69,16 +70,23 @@ class Fitted:
 
 
 def fit_corrections(
-    fit: Objective, selection: Objective, assignment: Assignment, settings: Settings | None = None
+    fit: Objective,
+    selection: Objective,
+    assignment: Assignment,
+    settings: Settings | None = None,
+    budget: int | None = None,
 ) -> Fitted:
     """Corrections of the encoder of `fit` under `assignment`, which has none yet, from the prompts of `fit`; those of
     `selection`, which the fit may not see, choose. Takes two streams over the former through the encoder, and one
     place's sums at a time. Reports to `fit.report`: a Phase "fit", a Step a place, Notices, and a Tick before every
-    call, where the listener may raise. Raises SkrrError for too few prompts or a stream that is not finite."""
+    call, where the listener may raise. Raises SkrrError for too few prompts, more memory than `budget` (bytes beside
+    the encoder, see `estimate`), or a stream that is not finite."""
     settings = settings or Settings()
     settings.check()
     places = places_of(fit.stack, assignment, settings)
     check_prompts(fit, selection)
+    if budget is not None:
+        check_budget(estimate_fit(fit, selection, assignment, settings), budget)
     fit.report(Phase("fit", len(assignment)))
     fit.prepare()
     selection.prepare()

@@ -37,7 +37,9 @@ def _factor(sums: Sums, rho: float) -> torch.Tensor:
         raise SingularError(f"the inputs have the mean square {mean:.3g}, from which nothing can be fitted")
     padded = sums.gram.clone()
     padded.diagonal().add_(rho * mean)
-    factor, failed = torch.linalg.cholesky_ex(padded)
+    # In place: beside the Gram matrix there is one more of its size, not two.
+    failed = torch.empty((), dtype=torch.int32, device=padded.device)
+    factor, failed = torch.linalg.cholesky_ex(padded, out=(padded, failed))
     if failed.item():
         raise SingularError(
             f"its {count} inputs are not independent on these prompts; a ridge above {rho:g} or more prompts would help"

@@ -7,7 +7,10 @@ import torch
 from ..errors import SkrrError
 from ..precision import SUM
 
-__all__ = ["Positions", "Sums", "error", "token_weights"]
+__all__ = ["ROWS", "Positions", "Sums", "error", "token_weights"]
+
+# Positions that are made float64 at once: their copies take no more room than the sums.
+ROWS = 1024
 
 
 def token_weights(dense: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
@@ -55,11 +58,12 @@ class Sums:
 
     def add(self, some: Positions) -> None:
         """Takes positions."""
-        inputs, missing, weights = (part.to(self.gram) for part in (some.inputs, some.missing, some.weights))
-        weighted = (inputs * weights[:, None]).T
-        self.gram.addmm_(weighted, inputs)
-        self.cross.addmm_(weighted, missing)
-        self.positions += len(inputs)
+        for parts in zip(*(part.split(ROWS) for part in (some.inputs, some.missing, some.weights)), strict=True):
+            inputs, missing, weights = (part.to(self.gram) for part in parts)
+            weighted = (inputs * weights[:, None]).T
+            self.gram.addmm_(weighted, inputs)
+            self.cross.addmm_(weighted, missing)
+        self.positions += len(some.inputs)
 
 
 def error(parts, change: torch.Tensor | None = None) -> float:
@@ -67,10 +71,12 @@ def error(parts, change: torch.Tensor | None = None) -> float:
     (inputs, outputs) is added to the map; None: as it is."""
     energy = size = 0.0
     for some in parts:
-        missing = some.missing
-        if change is not None:
-            missing = missing.to(change) - some.inputs.to(change) @ change
-        squares = missing.to("cpu", SUM).square().sum(dim=1)
-        energy += (some.weights.cpu() * squares).sum().item()
+        for inputs, missing, weights in zip(
+            *(part.split(ROWS) for part in (some.inputs, some.missing, some.weights)), strict=True
+        ):
+            if change is not None:
+                missing = missing.to(change) - inputs.to(change) @ change
+            squares = missing.to("cpu", SUM).square().sum(dim=1)
+            energy += (weights.cpu() * squares).sum().item()
         size += some.size
     return energy / size if size else 0.0

@@ -118,6 +118,12 @@ class TextStack(ABC):
         it is stored so. A host with other storage formats says here what its layer computes with."""
         return widen(self.subblocks[index].output.weight.detach())
 
+    def output_shape(self, index: int) -> tuple[int, int]:
+        """(outputs, inputs) of that matrix, known without it."""
+        block = self.subblocks[index]
+        shape = self.architecture
+        return (shape.width, shape.heads * shape.head_width if block.index % 2 == 0 else shape.feed_forward)
+
     def live(self, outputs: Iterable[str]) -> int:
         """How many sub-blocks `outputs` can depend on: those in front of the last tap that they are read at. The others
         are dead: whatever becomes of them, nothing changes. `state_of` says where an output is read."""
