@@ -7,7 +7,8 @@ removed one, what is fitted there (see `sites`) is changed by
 
 over the positions that the denoiser reads. At a kept sub-block a is what its output matrix sees in the *pruned* stream,
 and X comes on top of that matrix; at a removed place, where F is missing or another sub-block, a is the normalised
-pruned stream and the constant 1 (a bridge: X of low rank) or the constant alone (a bias). The target is the dense
+pruned stream and the constant 1 (a bridge: X of low rank) or the constant alone (a bias). Where a norm stands behind
+the output matrix, the fit goes through it. The target is the dense
 stream itself, so every place also mends what those before it left over. ρ is the one with the smallest error of this
 kind on selection prompts; a place where none lowers that error is left alone. At the end the discrepancy D over the
 selection prompts decides on the whole: corrections that do not lower it are not taken at all.
@@ -15,6 +16,7 @@ selection prompts decides on the whole: corrections that do not lower it are not
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,7 +26,7 @@ from ..measure.discrepancy import Discrepancy
 from ..measure.execute import Assignment, Call, advance, source_of
 from ..measure.objective import Objective
 from ..precision import SUM
-from .added import Bias, Bridge, bridge_inputs
+from .added import Bias, Bridge, bridge_inputs, normalised
 from .corrected import CorrectedStack, listening
 from .estimate import check_budget, estimate_fit
 from .found import Corrections, cut_of, weights_digest
@@ -214,16 +216,22 @@ class _Fit:
             read, hidden = stream.near(stream.read), stream.near(stream.pruned)
             dense = stream.near(self._dense_behind(objective, place, stream))[read]
             entry, heard = self.assignment[place], []
-            if kind == "matrix":
-                with listening(self.stack.subblocks[place].output, heard):
-                    behind = advance(self.stack, entry, hidden, stream.context, objective.report)
-                inputs = heard[0].reshape(*read.shape, -1)
-            else:
+            layer = self.stack.subblocks[place].output if kind == "matrix" else None
+            with listening(layer, heard) if layer is not None else nullcontext():
                 behind = advance(self.stack, entry, hidden, stream.context, objective.report)
-                inputs = bridge_inputs(hidden) if kind == "bridge" else hidden.new_ones(*hidden.shape[:-1], 1)
             weights = token_weights(dense.cpu(), scale)
             size = (weights * dense.cpu().to(SUM).square().sum(dim=1)).sum().item()
-            yield Positions(inputs[read], dense - behind[read], weights, size)
+            if layer is None:
+                inputs = bridge_inputs(hidden) if kind == "bridge" else hidden.new_ones(*hidden.shape[:-1], 1)
+                yield Positions(inputs[read], dense - behind[read], weights, size)
+                continue
+            inputs = heard[0].reshape(*read.shape, -1)[read]
+            norm = self.stack.subblocks[place].post_norm
+            if norm is None:
+                yield Positions(inputs, dense - behind[read], weights, size)
+            else:
+                made = inputs @ self.stack.output_matrix(place).to(inputs).T
+                yield through_norm(norm, inputs, made, dense - hidden[read], weights, size)
 
     def _scales(self, objective: Objective, place: int) -> list[float]:
         """What every weight of a stream is multiplied with: all weights have the mean 1 then, but for the null
@@ -235,6 +243,21 @@ class _Fit:
         share = self.settings.null_share if sums[False] else 1.0
         shares = {True: share, False: 1.0 - share if sums[True] else 1.0}
         return [shares[stream.portion.null] / (sums[stream.portion.null] or 1.0) for stream in streams]
+
+
+def through_norm(norm: torch.nn.Module, inputs, made, wanted, weights, size: float) -> Positions:
+    """The positions of an output matrix behind which an RMS norm stands: `made` goes in, and `wanted` should come out.
+
+    The norm keeps the direction of what goes in alone, so that should be the direction of `wanted` over the norm's
+    weights, as long as `made` is; an error of it counts by the weights over that length. What the norm does to the
+    length of a change is left out, as is usual for a small one."""
+    gain = norm(made.new_ones(1, made.shape[1]))[0].detach()
+    usable = torch.where(gain == 0, 1, gain)
+    aim, length = wanted / usable, made.square().mean(dim=1, keepdim=True).sqrt()
+    missing = normalised(aim) * length - made
+    near = weights.to("cpu", SUM) / length.cpu().to(SUM).square()[:, 0]
+    near = torch.where(length.cpu()[:, 0] == 0, 0, near)
+    return Positions(inputs, missing, near, size, gain)
 
 
 def fitting(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -24,13 +24,15 @@ def token_weights(dense: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
 @dataclass(frozen=True)
 class Positions:
     """Some positions: `inputs` (positions, inputs) of the map that is fitted, what is `missing` from its result
-    (positions, outputs), the weights `w` of both, and `size` = Σ w |h|² with the dense stream h. Where positions lie
-    does not matter; float64 is made of them when they are summed."""
+    (positions, outputs), the weights `w` of both, and `size` = Σ w |h|² with the dense stream h, the weights as they
+    are in the stream. `gain` (outputs,) is what an error of the map counts in the stream, None: as it is. Where
+    positions lie does not matter; float64 is made of them when they are summed."""
 
     inputs: torch.Tensor
     missing: torch.Tensor
     weights: torch.Tensor
     size: float
+    gain: torch.Tensor | None = None
 
     def __post_init__(self):
         if not all(torch.isfinite(part).all() for part in (self.inputs, self.missing, self.weights)):
@@ -76,6 +78,8 @@ def error(parts, change: torch.Tensor | None = None) -> float:
         ):
             if change is not None:
                 missing = missing.to(change) - inputs.to(change) @ change
+            if some.gain is not None:
+                missing = missing * some.gain.to(missing)
             squares = missing.to("cpu", SUM).square().sum(dim=1)
             energy += (weights.cpu() * squares).sum().item()
         size += some.size
