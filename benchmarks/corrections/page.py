@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.corrections.cases import CURVE, CURVE_AT, DRAWS, PICTURED, TARGETS, WAYS, Case
+from benchmarks.corrections.cases import CURVE, CURVE_AT, DRAWS, TARGETS, WAYS, Case
 from benchmarks.tables.cells import Cells
 from benchmarks.tables.plans import key_of
 from benchmarks.tables.statistics import Estimate, estimate
@@ -63,14 +63,19 @@ def _about(cells: Cells) -> list[str]:
     return lines
 
 
-def _of(cells: Cells, target: float, way: str) -> list[dict]:
-    """The values of all draws that are there."""
-    names = [Case(draw, target, way).name for draw in range(DRAWS)]
-    return [cells[name] for name in names if name in cells]
+def _of(cells: Cells, target: float, way: str, needs: str = "D") -> dict[int, dict]:
+    """draw -> the values that are there and hold `needs`."""
+    names = {draw: Case(draw, target, way).name for draw in range(DRAWS)}
+    return {draw: cells[name] for draw, name in names.items() if name in cells and needs in cells[name]}
 
 
-def _mean(found: list[dict], name: str) -> float:
-    return sum(one[name] for one in found) / len(found)
+def _pairs(one: dict[int, dict], other: dict[int, dict]) -> list[tuple[dict, dict]]:
+    """Of the draws that both have."""
+    return [(one[draw], other[draw]) for draw in sorted(one.keys() & other.keys())]
+
+
+def _mean(found: dict[int, dict], name: str) -> float:
+    return sum(one[name] for one in found.values()) / len(found)
 
 
 def _bytes(count: float) -> str:
@@ -95,7 +100,7 @@ def _discrepancy(cells: Cells) -> list[str]:
             if way == "plain":
                 lines.append(f"{row} 1 | {_mean(found, 'null norm'):.3f} | | | |")
                 continue
-            shares = [one["D"] / other["D"] for one, other in zip(found, plain, strict=False)]
+            shares = [one["D"] / other["D"] for one, other in _pairs(found, plain)]
             row += f" {sum(shares) / len(shares):.2f} ({max(shares):.2f}) |" if shares else " |"
             lines.append(
                 f"{row} {_mean(found, 'null norm'):.3f} | {_mean(found, 'seconds'):.0f} | "
@@ -104,14 +109,11 @@ def _discrepancy(cells: Cells) -> list[str]:
     return lines
 
 
-def _right(found: list[dict]) -> torch.Tensor:
-    """(draws, captions) float64."""
-    return torch.tensor([[int(one) for one in cell["right"]] for cell in found], dtype=torch.float64)
-
-
-def _against(found: list[dict], other: torch.Tensor) -> Estimate:
-    """The paired difference of the score from `other`, (1 or draws, captions)."""
-    values = _right(found) - other
+def _against(found: dict[int, dict], other: dict[int, dict] | dict) -> Estimate:
+    """The paired difference of the score from that of `other`: of the same draws, or one cell for all draws."""
+    pairs = [(one, other) for one in found.values()] if "right" in other else _pairs(found, other)
+    marks = [[int(a) - int(b) for a, b in zip(one["right"], two["right"], strict=True)] for one, two in pairs]
+    values = torch.tensor(marks, dtype=torch.float64)
     each = values.shape[1] // len(TASKS)
     return estimate([range(n * each, (n + 1) * each) for n in range(len(TASKS))], values)
 
@@ -120,8 +122,8 @@ def _shown(found: Estimate) -> str:
     return f"{found.value:+.3f} ({found.low:+.3f} … {found.high:+.3f})"
 
 
-def _drawn(cells: Cells, target: float, way: str) -> list[dict]:
-    return [one for one in _of(cells, target, way) if "right" in one]
+def _drawn(found: dict, gap: Estimate) -> str:
+    return f"{_shown(gap)}, {len(found)} draw{'s' if len(found) > 1 else ''}"
 
 
 def _pictures(cells: Cells) -> list[str]:
@@ -135,18 +137,18 @@ def _pictures(cells: Cells) -> list[str]:
         f"|---:|---|---:|{'---:|' * (len(tasks) + 3)}",
         f"| 0 | dense | | {scores} | {dense['score']:.3f} | | |",
     ]
-    for target in sorted(PICTURED[0]):
-        plain = _drawn(cells, target, "plain")
+    for target in sorted(TARGETS):
+        plain = _of(cells, target, "plain", "right")
         for way in WAYS:
-            found = _drawn(cells, target, way)
+            found = _of(cells, target, way, "right")
             if not found:
                 continue
-            each = " | ".join(f"{sum(one['tasks'][task] for one in found) / len(found):.2f}" for task in tasks)
-            paired = way != "plain" and len(plain) == len(found)
-            beside = _shown(_against(found, _right(plain))) if paired else ""
+            each = " | ".join(f"{sum(one['tasks'][task] for one in found.values()) / len(found):.2f}" for task in tasks)
+            paired = way != "plain" and _pairs(found, plain)
+            beside = _shown(_against(found, plain)) if paired else ""
             lines.append(
                 f"| {100 * _mean(found, 'removed'):.1f} % | {NAMES[way]} | {len(found)} | {each} | "
-                f"{_mean(found, 'score'):.3f} | {_shown(_against(found, _right([dense])))} | {beside} |"
+                f"{_mean(found, 'score'):.3f} | {_shown(_against(found, dense))} | {beside} |"
             )
     return lines
 
@@ -162,24 +164,25 @@ def _targets(cells: Cells) -> list[str]:
         lines.append(f"| {text} | {seen} | {'yes' if met else 'no'} |")
 
     if "dense" in cells:
-        dense = _right([cells["dense"]])
-        found = {target: _drawn(cells, target, BEST) for target in PICTURED[0]}
+        dense = cells["dense"]
+        found = {target: _of(cells, target, BEST, "right") for target in TARGETS}
         if found[0.42]:
             gap = _against(found[0.42], dense)
             met = gap.value > -0.02 and gap.low > -0.05
-            line("42 %: score above dense - 0.02, the whole interval above - 0.05", _shown(gap), met)
+            line("42 %: score above dense - 0.02, the whole interval above - 0.05", _drawn(found[0.42], gap), met)
         if found[0.50]:
             gap = _against(found[0.50], dense)
-            line("50 %: score at most 0.03 below dense", _shown(gap), gap.value >= -0.03)
-        plain = _drawn(cells, 0.33, "plain")
-        if found[0.62] and len(found[0.62]) == len(plain):
-            gap = _against(found[0.62], _right(plain))
-            line("62 %: score at least that of 33 % as published", _shown(gap), gap.value >= 0)
+            line("50 %: score at most 0.03 below dense", _drawn(found[0.50], gap), gap.value >= -0.03)
+        plain = _of(cells, 0.33, "plain", "right")
+        if _pairs(found[0.62], plain):
+            gap = _against(found[0.62], plain)
+            line("62 %: score at least that of 33 % as published", _drawn(found[0.62], gap), gap.value >= 0)
     for target in sorted(TARGETS):
-        found, plain = _of(cells, target, BEST), _of(cells, target, "plain")
-        if target > 0.3 and found and len(found) == len(plain):
-            share = _mean(found, "D") / _mean(plain, "D")
-            line(f"{key_of(target)} %: D at most half of the plan's alone", f"{share:.2f}", share <= 0.5)
+        pairs = _pairs(_of(cells, target, BEST), _of(cells, target, "plain"))
+        if target > 0.3 and pairs:
+            share = sum(one["D"] for one, _ in pairs) / sum(two["D"] for _, two in pairs)
+            seen = f"{share:.2f}, {len(pairs)} draws" if len(pairs) > 1 else f"{share:.2f}, 1 draw"
+            line(f"{key_of(target)} %: D at most half of the plan's alone", seen, share <= 0.5)
     return lines
 
 
@@ -207,7 +210,7 @@ def _sites(cells: Cells) -> list[str]:
     ]  # fmt: skip
     for target in sorted(TARGETS):
         for way in WAYS[1:]:
-            sites = [site for one in _of(cells, target, way) for site in one["sites"]]
+            sites = [site for one in _of(cells, target, way).values() for site in one["sites"]]
             if sites:
                 ridges = [site["rho"] for site in sites if site["rho"] is not None]
                 counts = ", ".join(f"{rho:g}: {ridges.count(rho)}" for rho in sorted(set(ridges)))
