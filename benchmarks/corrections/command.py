@@ -35,7 +35,7 @@ from skrr_engine.running.checkpoint import write_atomically
 __all__ = ["main"]
 
 # Raised when a measurement means something else than before.
-MEANING = 2
+MEANING, FITTED = 2, 2
 QUICK = {"fit": 600, "selection": 64, "held_out": 20, "pictures": 0}
 QUICK_TARGETS = (0.42, 0.62)
 
@@ -104,6 +104,7 @@ class _Run:
             return
         bench = self._bench(case.draw, case.fit)
         content = [level["order"], case.way, bench.identity, bench.pictured if case.pictures else None]
+        content += [] if case.way == "plain" else [FITTED]
         removed = {"removed": level["sparsity"]}
         measure = lambda: {**removed, **bench.measure(level["order"], case.way, case.pictures)}  # noqa: E731
         self._value(case.name, content, measure)

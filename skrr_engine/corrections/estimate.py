@@ -71,7 +71,7 @@ def estimate_fit(
     numbers = 2 * most**2 + 3 * most * width + 2 * ROWS * (most + width)
     return FitEstimate(
         len(places), len(fit.calibration.prompts), read, most, _runs(fit, selection, assignment, settings), sums,
-        3 * (fit.tokens + selection.tokens) * width * STREAM.itemsize, numbers * SUM.itemsize,
+        3 * (fit.tokens + 2 * selection.tokens) * width * STREAM.itemsize, numbers * SUM.itemsize,
     )  # fmt: skip
 
 
@@ -100,19 +100,20 @@ def _runs(fit: Objective, selection: Objective, assignment: Assignment, settings
     """Multiply-adds in sub-blocks: their parameters for every token, place by place as `fit` goes."""
     stack = fit.stack
     places = places_of(stack, assignment, settings)
-    both = fit.tokens + selection.tokens
+    judged = selection.tokens
+    all_sets = fit.tokens + judged + (judged if settings.noise else 0)
 
     def through(entries: Iterable) -> int:
         return sum(stack.subblocks[source_of(one)].parameters for one in entries if source_of(one) is not None)
 
     last = max(places, default=-1)
     # The plain plan over the selection, once; then what lies behind the last place.
-    total = selection.tokens * (through(assignment) + through(assignment[last + 1 :]))
+    total = judged * (through(assignment) + through(assignment[last + 1 :]))
     parted = False
     for place in range(last + 1):
         parted = parted or assignment[place] != place
         own = through([assignment[place]])
-        total += both * (stack.subblocks[place].parameters + (own if parted else 0))
+        total += all_sets * (stack.subblocks[place].parameters + (own if parted else 0))
         if place in places:
-            total += (fit.tokens + selection.tokens * (1 + len(settings.ridges))) * own
+            total += (fit.tokens + judged * (1 + len(settings.ridges))) * own
     return total

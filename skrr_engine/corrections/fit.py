@@ -34,6 +34,7 @@ from .sites import Settings, check_prompts, places_of, shared_sources
 from .solve import SingularError, low_rank, ridge
 from .statistics import Positions, Sums, error, token_weights
 from .streams import Stream, discrepancy_from, start
+from .variety import varied_objective
 
 __all__ = ["Fitted", "Site", "fit_corrections"]
 
@@ -92,7 +93,7 @@ def fit_corrections(
     fit.report(Phase("fit", len(assignment)))
     fit.prepare()
     selection.prepare()
-    job = _Fit(fit, selection, assignment, settings)
+    job = _Fit(varied_objective(fit, settings.noise), selection, assignment, settings)
     for place in range(len(assignment)):
         if place in places:
             job.site(place, places[place])
@@ -103,12 +104,15 @@ def fit_corrections(
 
 
 class _Fit:
-    """Where a fit is: the streams of both sets in front of one place, and what was found so far."""
+    """Where a fit is: the streams of all sets in front of one place, and what was found so far."""
 
     def __init__(self, fit: Objective, selection: Objective, assignment: Assignment, settings: Settings):
         self.fit, self.selection, self.settings = fit, selection, settings
         self.plain, self.assignment, self.stack = tuple(assignment), list(assignment), fit.stack
-        self.streams = {id(objective): start(objective) for objective in (fit, selection)}
+        # What the errors are judged by; the selection as it is has the last word.
+        self.judge = varied_objective(selection, settings.noise)
+        self.objectives = list({id(one): one for one in (fit, selection, self.judge)}.values())
+        self.streams = {id(objective): start(objective) for objective in self.objectives}
         self.matrices: dict[int, torch.Tensor] = {}
         self.added: dict[int, Bias | Bridge] = {}
         self.sites: list[Site] = []
@@ -147,11 +151,11 @@ class _Fit:
         ]
 
     def step(self, place: int) -> None:
-        """Takes both streams of both sets behind `place`."""
+        """Takes both streams of all sets behind `place`."""
         entry = self.assignment[place]
         same = not self.parted and entry == place
         self.parted = not same
-        for objective in (self.fit, self.selection):
+        for objective in self.objectives:
             for stream in self.streams[id(objective)]:
                 stream.tap(self.stack, place)
                 stream.dense, stream.ahead = self._dense_behind(objective, place, stream), None
@@ -174,10 +178,10 @@ class _Fit:
         old = self.stack.output_matrix(place) if kind == "matrix" else None
         inputs = old.shape[1] if kind == "matrix" else 1 if kind == "bias" else width + 1
         sums = Sums.empty(inputs, width, self.streams[id(self.fit)][0].device)
-        self.scales = {id(objective): self._scales(objective, place) for objective in (self.fit, self.selection)}
+        self.scales = {id(objective): self._scales(objective, place) for objective in (self.fit, self.judge)}
         for some in self._positions(self.fit, place, kind):
             sums.add(some)
-        before = error(self._positions(self.selection, place, kind))
+        before = error(self._positions(self.judge, place, kind))
         rho, found, after, note = math.nan, None, before, "left alone: no ridge lowers the error on the selection"
         for tried in self.settings.ridges:
             try:
@@ -186,7 +190,7 @@ class _Fit:
                 note = f"left alone: {singular}"
                 continue
             change = factors[0] if len(factors) == 1 else factors[0] @ factors[1]
-            value = error(self._positions(self.selection, place, kind), change)
+            value = error(self._positions(self.judge, place, kind), change)
             if value < after:
                 rho, found, after, note = tried, factors, value, ""
         if found is not None:

@@ -25,7 +25,8 @@ class Settings:
     `sites`: which kept output matrices are re-fitted; "next" (the first kept sub-block behind each run of removed
     ones), "all" (every kept one behind the first removed) or "none". `gaps`: what comes to the removed places; "bias",
     "bridge" (of `rank`) or "nothing". `ridges` are tried at every place (see `ridge`). `null_share` is the null
-    prompt's part of all weight, where one is measured. `stored` is the dtype that re-fitted matrices are kept in, so
+    prompt's part of all weight, where one is measured. `noise` is the share of words that are exchanged in every second
+    prompt (see `variety`). `stored` is the dtype that re-fitted matrices are kept in, so
     that what comes behind is fitted to what will run (None: as wide as the stream).
     """
 
@@ -34,6 +35,7 @@ class Settings:
     rank: int = RANK
     ridges: tuple[float, ...] = (0.01, 0.1, 0.3, 1.0)
     null_share: float = 0.1
+    noise: float = 0.3
     stored: torch.dtype | None = None
 
     def check(self) -> None:
@@ -46,6 +48,8 @@ class Settings:
             raise SkrrError(f"The rank of a bridge is {self.rank}; expected 1 or more ({RANK} is usual).")
         if not self.ridges or not all(0 <= rho < float("inf") for rho in self.ridges):
             raise SkrrError(f"The ridges of a fit are {list(self.ridges)}; expected one or more numbers from 0 up.")
+        if not 0 <= self.noise <= 1:
+            raise SkrrError(f"The share of exchanged words is {self.noise}; expected 0 to 1 (0.3 is usual).")
         if not 0 <= self.null_share < 1:
             raise SkrrError(f"The null prompt's share is {self.null_share}; expected 0 to below 1 (0.1 is usual).")
 

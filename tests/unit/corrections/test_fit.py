@@ -124,7 +124,7 @@ def test_progress_comes_place_by_place_and_a_cancel_ends_it(tiny, sets):
 def test_what_comes_to_a_gap_is_the_least_squares_solution(tiny, sets, kind):
     """Written out: all positions at once, torch.linalg.lstsq on the augmented system."""
     stack, rho = tiny.stack(), 0.1
-    settings = Settings("none", kind, rank=99, ridges=(rho,), null_share=0.25)
+    settings = Settings("none", kind, rank=99, ridges=(rho,), null_share=0.25, noise=0.0)
     assignment = assign(8, [2])
     fit = sets(stack, 40, 1)
     found = fit_corrections(fit, sets(stack, 30, 2), assignment, settings).corrections.added[2]
@@ -274,6 +274,7 @@ def test_wrong_prompts_are_sentences(tiny, sets):
         (Settings(rank=0), "rank of a bridge is 0; expected 1 or more"),
         (Settings(ridges=()), r"ridges of a fit are \[\]"),
         (Settings(ridges=(math.nan,)), r"ridges of a fit are \[nan\]"),
+        (Settings(noise=1.5), "share of exchanged words is 1.5; expected 0 to 1"),
         (Settings(null_share=1.0), "share is 1.0; expected 0 to below 1"),
     ],
 )
