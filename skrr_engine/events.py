@@ -19,7 +19,8 @@ class Tick:
 
 @dataclass(frozen=True)
 class Phase:
-    """A stage begins: `name` ("skip" or "re-use"), `evaluations` expected in it (an estimate where levels vary)."""
+    """A stage begins: `name` ("skip", "re-use" or "fit"), `evaluations` expected in it (an estimate where levels vary;
+    the places of the stack in a fit)."""
 
     name: str
     evaluations: int

@@ -1,105 +1,130 @@
-"""What a re-fit wins on the small pipeline: `python -m benchmarks.corrections`.
+"""What corrections win on the small pipeline: `python -m benchmarks.corrections`.
 
-Finds plans with the fast search, re-fits them (nothing, the next sub-block behind each run of skipped ones, all), and
-measures D, the null prompt's norm and, with --pictures, the score on captions in wordings and pairs that search, fit
-and selection never saw. Keeps what it finds in a JSON file, cell by cell: stop it whenever you like, the next call
-goes on. Prints a table.
+Finds plans with the fast search on several draws of calibration captions, corrects them (with nothing, a bias or a
+bridge at every removed place, the next kept sub-block behind each run of removed ones or all fitted anew, or both), and
+measures D, the null prompt's norm and, for some, the score of pictures, all on captions in wordings and pairs that
+search, fit and selection never saw. Keeps what it finds in a JSON file, cell by cell: stop it whenever you like, the
+next call goes on. Then writes the page.
 
-    --quick         600 captions to fit on instead of 3,000, two sizes
-    --pictures 204  draws as many pictures a cell (about 25 seconds each cell on one core)
-    --only '42/*'   measures cells of these names alone
+    --quick         600 captions to fit on instead of 3,000, two sizes, one draw, no pictures
+    --only '0/42/*' measures cells of these names alone
+    --page          measures nothing and writes the page again
+    --check         measures nothing and says whether the page is what the file generates
 """
 
 import argparse
 import fnmatch
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
+from benchmarks.corrections.cases import Case, cases
 from benchmarks.corrections.measuring import Bench, Sizes
+from benchmarks.corrections.page import CELLS, PAGE, page
 from benchmarks.tables.cells import Cells
 from benchmarks.tables.command import weights_digest
 from benchmarks.tables.plans import Search, find_levels, key_of
 from skrr_engine.demo.layout import WEIGHTS
 from skrr_engine.demo.pipeline import Pipeline
 from skrr_engine.errors import SkrrError
+from skrr_engine.running.checkpoint import write_atomically
 
-__all__ = ["main", "table"]
+__all__ = ["main"]
 
 # Raised when a measurement means something else than before.
-MEANING = 1
-TARGETS, QUICK_TARGETS = (0.33, 0.42, 0.50, 0.62), (0.42, 0.62)
-QUICK = {"fit": 600, "selection": 64, "held_out": 20}
-WAYS = ("plain", "next", "all")
+MEANING, FITTED = 2, 2
+QUICK = {"fit": 600, "selection": 64, "held_out": 20, "pictures": 0}
+QUICK_TARGETS = (0.42, 0.62)
 
 
 def main(argv=None) -> int:
-    """Measures what is missing and prints the table; returns 0, or 2 after an error."""
+    """Measures what is missing and writes the page; returns 0, 1 for a page that differs, 2 after an error."""
     options = _parser().parse_args(argv)
     torch.set_num_threads(options.threads)
     try:
-        return _run(options)
+        if not (options.page or options.check):
+            _Run(options).all()
+        text = page(Cells(options.out))
+        if options.check:
+            same = options.text.is_file() and options.text.read_text(encoding="utf-8") == text
+            print(f"{options.text.name} is {'' if same else 'not '}what {options.out.name} generates.")
+            return int(not same)
+        write_atomically(options.text, text.encode())
     except SkrrError as error:
         print(f"corrections: {error}", file=sys.stderr)
         return 2
-
-
-def _run(options) -> int:
-    given = {name: getattr(options, name) for name in ("search", "fit") if getattr(options, name) is not None}
-    sizes = Sizes(**{**(QUICK if options.quick else {}), **given, "pictures": options.pictures})
-    targets = tuple(options.targets or (QUICK_TARGETS if options.quick else TARGETS))
-    cells = Cells(options.out, weights_digest(options.weights))
-    search = Search("skrr", 0, sizes.search, targets, reuse=False)
-    bench = Bench(Pipeline(options.weights), sizes)
-    names = ["dense", *(f"{key_of(target)}/{way}" for target in targets for way in WAYS)]
-    cells.planned = ["plan", *names]
-    cells.facts = {"sizes": asdict(sizes), "torch": torch.__version__.partition("+")[0], "threads": options.threads}
-
-    def value(name: str, content, measure):
-        fingerprint = cells.fingerprint([MEANING, content])
-        found = cells.find(name, fingerprint)
-        if found is None:
-            began = time.monotonic()
-            found = measure()
-            cells.put(name, fingerprint, time.monotonic() - began, found)
-            print(f"{name}: {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
-        return found
-
-    levels = value("plan", search.to_json(), lambda: find_levels(bench.pipeline, search))["levels"]
-    rows = {}
-    for name in names:
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in options.only):
-            continue
-        if name == "dense":
-            rows[name] = {"removed": 0.0, **value(name, ["dense", bench.identity], bench.dense)}
-            continue
-        key, way = name.split("/")
-        level = levels[key]
-        if "absent" in level:
-            print(f"{name}: {level['absent']}", file=sys.stderr)
-            continue
-        content = [level["order"], way, bench.identity]
-        found = value(name, content, lambda: bench.measure(level["order"], way))  # noqa: B023
-        rows[name] = {"removed": level["sparsity"], **found}
-    print(table(rows))
     return 0
 
 
-def table(rows: dict[str, dict]) -> str:
-    """A Markdown table of cells: name -> what was measured, and "removed"."""
-    lines = ["| cell | removed | D | null norm | fit, s | sites | score |", "|---|---:|---:|---:|---:|---:|---|"]
-    for name, row in rows.items():
-        sites = row.get("sites")
-        taken = "" if sites is None else f"{sum(site['taken'] for site in sites)} of {len(sites)}"
-        score = f"{row['score']:.3f} ({row['low']:.3f} to {row['high']:.3f})" if "score" in row else ""
-        lines.append(
-            f"| {name} | {100 * row['removed']:.1f} % | {row['D']:.4f} | {row['null norm']:.3f} | "
-            f"{row['seconds']:.1f} | {taken} | {score} |"
-        )
-    return "\n".join(lines)
+class _Run:
+    """One call: what is asked for, and what is there already."""
+
+    def __init__(self, options):
+        given = {name: getattr(options, name) for name in ("search", "fit", "pictures")}
+        given = {name: value for name, value in given.items() if value is not None}
+        self.sizes = Sizes(**{**(QUICK if options.quick else {}), **given})
+        targets = tuple(options.targets or (QUICK_TARGETS if options.quick else ()))
+        draws = options.draws or (1 if options.quick else None)
+        asked = {**({"targets": targets} if targets else {}), **({"draws": draws} if draws else {})}
+        self.cases = cases(pictures=bool(self.sizes.pictures), curve=not options.quick, **asked)
+        self.only, self.pipeline = options.only, Pipeline(options.weights)
+        self.cells = Cells(options.out, weights_digest(options.weights))
+        plans = [f"{draw}/plan" for draw in dict.fromkeys(case.draw for case in self.cases)]
+        self.cells.planned = [*plans, "dense", *(case.name for case in self.cases)]
+        torch_version = torch.__version__.partition("+")[0]
+        self.cells.facts = {"sizes": asdict(self.sizes), "torch": torch_version, "threads": options.threads}
+        self.targets = tuple(sorted({case.target for case in self.cases}))
+        self.benches: dict[tuple, Bench] = {}
+
+    def all(self) -> None:
+        """Measures what is planned, asked for and missing."""
+        for case in [None, *self.cases]:
+            name = "dense" if case is None else case.name
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.only):
+                self.dense() if case is None else self.case(case)
+
+    def dense(self) -> None:
+        """The dense pipeline's pictures."""
+        if self.sizes.pictures:
+            bench = self._bench(0, None)
+            self._value("dense", ["dense", bench.pictured], bench.dense)
+
+    def case(self, case: Case) -> None:
+        """One cell, and the search before it."""
+        search = Search("skrr", case.draw, self.sizes.search, self.targets, reuse=False)
+        levels = self._value(
+            f"{case.draw}/plan", search.to_json(), lambda: find_levels(self.pipeline, search)
+        )["levels"]  # fmt: skip
+        level = levels[key_of(case.target)]
+        if "absent" in level:
+            print(f"{case.name}: {level['absent']}", file=sys.stderr)
+            return
+        bench = self._bench(case.draw, case.fit)
+        content = [level["order"], case.way, bench.identity, bench.pictured if case.pictures else None]
+        content += [] if case.way == "plain" else [FITTED]
+        removed = {"removed": level["sparsity"]}
+        measure = lambda: {**removed, **bench.measure(level["order"], case.way, case.pictures)}  # noqa: E731
+        self._value(case.name, content, measure)
+
+    def _bench(self, draw: int, fit: int | None) -> Bench:
+        if (draw, fit) not in self.benches:
+            sizes = self.sizes if fit is None else replace(self.sizes, fit=fit)
+            self.benches[draw, fit] = Bench(self.pipeline, sizes, draw)
+        return self.benches[draw, fit]
+
+    def _value(self, name: str, content, measure):
+        fingerprint = self.cells.fingerprint([MEANING, content])
+        found = self.cells.find(name, fingerprint)
+        if found is None:
+            began = time.monotonic()
+            found = measure()
+            seconds = time.monotonic() - began
+            self.cells.put(name, fingerprint, seconds, found)
+            print(f"{name}: {seconds:.1f} s", file=sys.stderr, flush=True)
+        return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,13 +133,17 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, default=Path("corrections.json"), help="where the cells are kept")
+    parser.add_argument("--out", type=Path, default=CELLS, help="where the cells are kept")
+    parser.add_argument("--text", type=Path, default=PAGE, help="the page")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, metavar="DIR", help="a pipeline (the shipped one)")
-    parser.add_argument("--targets", type=float, nargs="+", metavar="SPARSITY", help="0.33 0.42 0.50 0.62")
-    parser.add_argument("--pictures", type=int, default=0, help="for each cell (none)")
+    parser.add_argument("--targets", type=float, nargs="+", metavar="SPARSITY", help="0.25 0.33 0.42 0.50 0.55 0.62")
+    parser.add_argument("--draws", type=int, help="of calibration captions (3)")
+    parser.add_argument("--pictures", type=int, help="of a pictured cell (510)")
     parser.add_argument("--search", type=int, help="captions of the search")
     parser.add_argument("--fit", type=int, help="captions of the fit")
     parser.add_argument("--only", nargs="+", default=("*",), metavar="NAME", help="cells, with * and ?")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch (1)")
-    parser.add_argument("--quick", action="store_true", help="fewer captions and sizes")
+    parser.add_argument("--quick", action="store_true", help="fewer captions, sizes and draws")
+    parser.add_argument("--page", action="store_true", help="write the page only")
+    parser.add_argument("--check", action="store_true", help="check the page only")
     return parser

@@ -1,4 +1,4 @@
-"""One cell: a plan of the small pipeline, plain or re-fitted, on captions that nothing was chosen by."""
+"""One cell: a plan of the small pipeline, plain or corrected, on captions that nothing was chosen by."""
 
 import copy
 import time
@@ -9,46 +9,50 @@ import torch
 
 from benchmarks.tables.plans import calibration_of
 from skrr_engine.baselines.rebuilt import measure_rebuilt
-from skrr_engine.corrections.refit import refit
-from skrr_engine.corrections.sites import Settings
+from skrr_engine.corrections.fit import fit_corrections
+from skrr_engine.corrections.sites import KINDS
 from skrr_engine.demo.pipeline import Pipeline
 from skrr_engine.demo.world.scoring import calibration_captions, evaluation_cases, right, score
 from skrr_engine.digest import digest_json
-from skrr_engine.measure.execute import assign
+from skrr_engine.measure.execute import Assignment, assign
 from skrr_engine.measure.objective import Objective
 
 __all__ = ["Bench", "Sizes"]
 
 # The evaluation cases whose captions judge D, and those that are drawn, are two draws.
 DRAWN_SEED, HELD_OUT_SEED = 0, 1
-FIT_SEED = "corrections"
+# What the small pipeline's files store: fp16.
+STORED = torch.float16
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """`search` captions find the plans, `fit` are fitted on, `selection` choose the ridge and the sites, `held_out`
-    cases a task judge D. `pictures` are drawn for each cell, rounded up to whole tasks; 0: none."""
+    """`search` captions find the plans, `fit` are fitted on, `selection` choose ridges and whether anything is taken,
+    `held_out` cases a task judge D. `pictures` are drawn for each pictured cell, rounded up to whole tasks."""
 
     search: int = 64
     fit: int = 3000
     selection: int = 128
     held_out: int = 40
-    pictures: int = 0
+    pictures: int = 510
 
 
 class Bench:
-    """The pipeline and three disjoint sets of captions: fit, selection and report, none of them the search's."""
+    """The pipeline and three disjoint sets of captions of draw `draw`: fit, selection and report, none of them the
+    search's."""
 
-    def __init__(self, pipeline: Pipeline, sizes: Sizes):
+    def __init__(self, pipeline: Pipeline, sizes: Sizes, draw: int = 0):
         self.pipeline, self.sizes = pipeline, sizes
-        searched = set(calibration_captions(sizes.search, 0))
+        searched = set(calibration_captions(sizes.search, draw))
         wanted = sizes.fit + sizes.selection
-        fresh = [text for text in calibration_captions(wanted + sizes.search, FIT_SEED) if text not in searched]
+        drawn = calibration_captions(wanted + sizes.search, f"corrections {draw}")
+        fresh = [text for text in drawn if text not in searched]
         # The selection first: a larger fit then keeps it.
         self.selection, self.fit = fresh[: sizes.selection], fresh[sizes.selection : wanted]
         self.report = [case.caption for case in evaluation_cases(sizes.held_out, HELD_OUT_SEED)]
         self.cases = evaluation_cases(-(-sizes.pictures // 6), DRAWN_SEED)
-        self.identity = digest_json([self.selection, self.fit, self.report, [[c.caption, c.seed] for c in self.cases]])
+        self.identity = digest_json([self.selection, self.fit, self.report])
+        self.pictured = digest_json([[case.caption, case.seed] for case in self.cases])
 
     @cached_property
     def held_out(self) -> Objective:
@@ -60,38 +64,45 @@ class Bench:
 
     def dense(self) -> dict:
         """What the dense pipeline's pictures score."""
-        return {"D": 0.0, "null norm": 1.0, "seconds": 0.0, **self._score(self.pipeline, None)}
+        return {"D": 0.0, "null norm": 1.0, **self._score(self.pipeline, None)}
 
-    def measure(self, order: list[int], sites: str, reuse: dict[int, int] | None = None) -> dict:
-        """D on the report's captions, seconds of the re-fit and the score of the plan that skips `order`, "plain" or
-        re-fitted at `sites`."""
+    def measure(self, order: list[int], way: str, pictures: bool = False) -> dict:
+        """D on the report's captions, seconds of the fit, bytes and, if asked, the score of the plan that skips
+        `order`, "plain" or corrected in a way of `KINDS`."""
         stack = self.pipeline.encoder.stack
-        assignment = assign(len(stack.subblocks), order, reuse)
-        pipeline, about, seconds = copy.copy(self.pipeline), {}, 0.0
-        if sites != "plain":
-            began = time.perf_counter()
-            found = refit(self._objective(self.fit), self._objective(self.selection), assignment, Settings(sites))
-            seconds = time.perf_counter() - began
-            stack = found.applied(stack)
+        assignment = assign(len(stack.subblocks), order)
+        pipeline, about = copy.copy(self.pipeline), {}
+        if way != "plain":
+            stack, assignment, about = self._corrected(assignment, way)
             pipeline.encoder = replace(self.pipeline.encoder, stack=stack)
-            about = {
-                "selection": [found.before.value, found.after.value],
-                "shared": list(found.shared),
-                "sites": [_plain(asdict(site)) for site in found.sites],
-            }
         value = measure_rebuilt(self.held_out, stack, assignment)
-        measured = {"D": value.value, "null norm": value.null_norm, "seconds": round(seconds, 2), **about}
-        return {**measured, **self._score(pipeline, assignment)}
+        found = {"D": value.value, "null norm": value.null_norm, **about}
+        return {**found, **self._score(pipeline, assignment)} if pictures else found
 
-    def _score(self, pipeline: Pipeline, assignment) -> dict:
+    def _corrected(self, assignment: Assignment, way: str):
+        began = time.perf_counter()
+        fit, selection = self._objective(self.fit), self._objective(self.selection)
+        found = fit_corrections(fit, selection, assignment, replace(KINDS[way], stored=STORED))
+        seconds = time.perf_counter() - began
+        one = found.corrections.applied(self.pipeline.encoder.stack)
+        about = {
+            "seconds": round(seconds, 2),
+            "extra bytes": found.corrections.extra_bytes,
+            "side file bytes": sum(part.nbytes for part in found.corrections.tensors.values()),
+            "positions": max((site.positions for site in found.sites), default=0),
+            "selection": [found.before.value, found.after.value],
+            "sites": [_plain(asdict(site)) for site in found.sites],
+            "notes": list(found.notes),
+        }
+        return one.stack, one.assignment, about
+
+    def _score(self, pipeline: Pipeline, assignment: Assignment | None) -> dict:
         """Pictures of all cases, judged."""
-        if not self.cases:
-            return {}
         captions, seeds = [case.caption for case in self.cases], [case.seed for case in self.cases]
         verdicts = right(self.cases, pipeline.pictures(captions, seeds, assignment))
         found = score(self.cases, verdicts)
         return {
-            "score": found.overall, "low": found.low, "high": found.high, "tasks": found.tasks,
+            "score": found.overall, "tasks": found.tasks,
             "right": "".join("01"[int(one)] for one in verdicts.to(torch.int).tolist()),
         }  # fmt: skip
 

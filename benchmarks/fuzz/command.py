@@ -1,9 +1,9 @@
 """Fuzzing of everything that strangers can hand in: `python -m benchmarks.fuzz --cases 1000000 --seed 0`.
 
-Compact plan text, plan JSON and safetensors files, nine of ten of them valid ones that were damaged. Each must end
-in a sound result, which then survives writing and reading, or in a SkrrError of one line. Prints one JSON object:
-the counts, and how often each `raise` of the readers was the one that refused; findings end it with status 1.
-`--only 123` makes that case of the seed again and shows it.
+Compact plan text, plan JSON, safetensors files and side files of corrections, nine of ten of them valid ones that were
+damaged. Each must end in a sound result, which then survives writing and reading, or in a SkrrError of one line.
+Prints one JSON object: the counts, and how often each `raise` of the readers was the one that refused; findings end it
+with status 1. `--only 123` makes that case of the seed again and shows it.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.fuzz.cases import make_case
+from skrr_engine.corrections import side_file
 from skrr_engine.errors import SkrrError
 from skrr_engine.files import header
 from skrr_engine.files.files import PLAN_KEY, read_plan
@@ -26,7 +27,7 @@ __all__ = ["MODULES", "Run", "check_case", "raise_lines", "raised_at", "run"]
 
 PACK = Path(__file__).resolve().parents[2]
 # The readers and validators, every `raise` of which is counted.
-MODULES = (architecture, header, plan, plan_json, plan_text)
+MODULES = (architecture, header, plan, plan_json, plan_text, side_file)
 # Their sources as they were imported: somebody may edit them while a long run goes on.
 TREES = {Path(m.__file__).stem: ast.parse(Path(m.__file__).read_text(encoding="utf-8")) for m in MODULES}
 LONGEST_SENTENCE = 600
@@ -84,10 +85,17 @@ def check_case(target: str, content: str | bytes, folder: Path, raised: Counter)
     reader let through, when the case ends in any other way."""
     if target == "header":
         return check_file(content, folder, raised)
+    if target == "side file":
+        return check_side_file(content, folder, raised)
     if target == "pasted text":
         return check_plan(attempt(lambda: plan_text.read_plan_text(content), raised), raised)
-    reader = plan_json.loads if target.startswith("plan") else plan_text.loads_level
+    reader = read_json if target.startswith("plan") else plan_text.loads_level
     return check_plan(attempt(lambda: reader(content), raised), raised)
+
+
+def read_json(text: str):
+    """As one that can honour everything reads it."""
+    return plan_json.loads(text, {plan_json.CORRECTIONS})
 
 
 def attempt(action, raised: Counter):
@@ -111,7 +119,7 @@ def check_plan(found, raised: Counter) -> str:
     """What was read can be written and read again, as JSON and, level by level, as compact text."""
     if found is None:
         return "refused"
-    assert plan_json.loads(plan_json.dumps(found)) == found, "does not survive JSON"
+    assert read_json(plan_json.dumps(found)) == found, "does not survive JSON"
     for level in found.levels:
         text = attempt(lambda level=level: plan_text.dumps_level(found, level), raised)
         if text is not None:  # JSON can say more than a line can
@@ -137,6 +145,25 @@ def check_file(content: bytes, folder: Path, raised: Counter) -> str:
     assert sum(entry.bytes for entry in entries) == found.file_bytes - found.data_at == left
     assert all(one.end == other.start for one, other in itertools.pairwise(entries))
     assert PLAN_KEY in found.metadata or inside == "refused"
+    return "valid"
+
+
+def check_side_file(content: bytes, folder: Path, raised: Counter) -> str:
+    """What was read can be written and read again, and its numbers are all finite."""
+    path, again = folder / "model.safetensors", folder / "again.safetensors"
+    path.write_bytes(content)
+    found = attempt(lambda: side_file.read_side_file(path), raised)
+    assert path.read_bytes() == content, "reading changed the file"
+    if found is None:
+        return "refused"
+    note = side_file.write_side_file(again, found.plan, found.corrections)
+    other = side_file.read_side_file(again)
+    assert (other.plan, other.note) == (found.plan, note), "does not survive writing"
+    for slot, one in found.corrections.items():
+        two = other.corrections[slot].tensors
+        assert one.tensors.keys() == two.keys() and all(part.equal(two[key]) for key, part in one.tensors.items())
+        assert all(part.isfinite().all() for part in two.values()), "numbers that are not finite"
+    again.unlink()
     return "valid"
 
 

@@ -11,23 +11,9 @@ from ..digest import digest_json, digest_tensors
 from ..encoders.stack import SubBlock, TextStack
 from ..errors import SkrrError
 from ..precision import product
+from .added import Near
 
-__all__ = ["CorrectedStack", "listening", "output_layer"]
-
-# T5's and umT5's, then CLIP's: the last layer of an attention and of a feed-forward, within the sub-block's modules.
-OUTPUTS = {"SelfAttention.o", "DenseReluDense.wo", "out_proj", "fc2"}
-
-
-def output_layer(block: SubBlock) -> torch.nn.Module:
-    """The linear layer whose result a sub-block adds to the stream. Raises SkrrError where none is known."""
-    for module in block.modules:
-        for name, part in module.named_modules():
-            if name in OUTPUTS:
-                return part
-    raise SkrrError(
-        f"The output matrix of sub-block {block.index} ({block.kind}) is unknown; a re-fit knows transformers' T5, "
-        "umT5 and CLIP. Open the encoder with the engine."
-    )
+__all__ = ["CorrectedStack", "listening"]
 
 
 @contextmanager
@@ -47,22 +33,30 @@ class CorrectedStack(TextStack):
 
     def __init__(self, dense: TextStack, matrices: Mapping[int, torch.Tensor]):
         self.dense, self.matrices = dense, dict(matrices)
-        for name in ("architecture", "taps", "total_bytes", "sketch"):
+        for name in ("architecture", "taps", "total_bytes", "total_parameters", "sketch"):
             setattr(self, name, getattr(dense, name))
         for index, matrix in self.matrices.items():
-            if not 0 <= index < len(dense.subblocks):
-                raise SkrrError(f"A matrix for sub-block {index}; the encoder has 0 to {len(dense.subblocks) - 1}.")
-            shape = tuple(output_layer(dense.subblocks[index]).weight.shape)
-            if tuple(matrix.shape) != shape:
-                raise SkrrError(
-                    f"The matrix for sub-block {index} is {list(matrix.shape)}, the encoder's own {list(shape)}. Use "
-                    "the encoder that it was fitted on."
-                )
-        self._brought: dict[int, torch.Tensor] = {}
+            self._check(index, matrix)
         self.subblocks = tuple(
             replace(block, residual=self._residual(block)) if block.index in self.matrices else block
             for block in dense.subblocks
         )
+
+    def _check(self, index: int, matrix: torch.Tensor) -> None:
+        count = len(self.dense.subblocks)
+        if not 0 <= index < count:
+            raise SkrrError(f"A matrix for sub-block {index}; the encoder has 0 to {count - 1}.")
+        if self.dense.subblocks[index].output is None:
+            raise SkrrError(
+                f"The output matrix of sub-block {index} ({self.dense.subblocks[index].kind}) is unknown; expected an "
+                "encoder that names it. Open the encoder with the engine."
+            )
+        shape = self.dense.output_shape(index)
+        if tuple(matrix.shape) != shape:
+            raise SkrrError(
+                f"The matrix for sub-block {index} is {list(matrix.shape)}, the encoder's own {list(shape)}. Use the "
+                "encoder that it was fitted on."
+            )
 
     @property
     def feeder(self):
@@ -82,13 +76,17 @@ class CorrectedStack(TextStack):
     def finish(self, states, context):
         return self.dense.finish(states, context)
 
+    def output_matrix(self, index: int) -> torch.Tensor:
+        """The exchanged matrix where there is one."""
+        return self.matrices[index] if index in self.matrices else self.dense.output_matrix(index)
+
     def _residual(self, block: SubBlock):
-        layer = output_layer(block)
+        layer, matrix = block.output, Near(self.matrices[block.index])
 
         @torch.no_grad()
         def residual(hidden, context):
             before = layer.__dict__.get("forward")
-            weight = self._matrix(block.index, hidden)
+            weight = matrix.to(hidden, self.products)
             bias = None if layer.bias is None else layer.bias.detach().to(weight)
             layer.forward = partial(product, weight=weight, bias=bias)
             try:
@@ -99,11 +97,3 @@ class CorrectedStack(TextStack):
                     layer.forward = before
 
         return residual
-
-    def _matrix(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
-        """The matrix where the stream is, in the dtype of products; kept, because a pass asks batch after batch."""
-        dtype, found = self.products or hidden.dtype, self._brought.get(index)
-        if found is None or (found.device, found.dtype) != (hidden.device, dtype):
-            found = self._brought[index] = self.matrices[index].to(hidden.device, dtype)
-        return found
-

@@ -57,13 +57,14 @@ class ClipStack(TextStack):
         self.final_norm = final_norm or layer == 1
         subblocks, norms = [], []
         for block in self.text.encoder.layers:
-            for norm, inner, residual in (
-                (block.layer_norm1, block.self_attn, self._attention),
-                (block.layer_norm2, block.mlp, self._feed_forward),
+            for norm, inner, output, residual in (
+                (block.layer_norm1, block.self_attn, block.self_attn.out_proj, self._attention),
+                (block.layer_norm2, block.mlp, block.mlp.fc2, self._feed_forward),
             ):
                 norms.append(norm.weight)
                 sizes = sizes_of(p for part in (norm, inner) for p in part.parameters())
-                subblocks.append(SubBlock(len(subblocks), *sizes, residual(norm, inner), (norm, inner)))
+                parts = residual(norm, inner), (norm, inner), output
+                subblocks.append(SubBlock(len(subblocks), *sizes, *parts))
         self.subblocks = tuple(subblocks)
         self.sketch = sketch_of(norms)
         self.taps = {"last": len(subblocks), "read": len(subblocks) - 2 * (layer - 1)}

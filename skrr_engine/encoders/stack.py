@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..plans.architecture import Architecture, kind_of
+from ..precision import widen
 
 __all__ = ["Outputs", "SubBlock", "TextStack", "TokenBatch", "sizes_of"]
 
@@ -22,7 +23,9 @@ class SubBlock:
     (batch, tokens, width); it must leave `hidden` untouched, because the search keeps it as a prefix.
     `bytes` is what its parameters take in the host's storage format, `parameters` how many they are, counted from its
     own tensors: what goes with it, no more. `modules` are the modules that it is made of, so that its weights can be
-    brought to where they run (see `feeding`).
+    brought to where they run (see `feeding`). `output` is the linear layer whose result it adds to the stream, so that
+    a correction can exchange its matrix; None where there is none or the host does not say, and then it is never
+    re-fitted. `post_norm` is the norm between that layer and the stream, of encoders that have one.
     """
 
     index: int
@@ -30,6 +33,8 @@ class SubBlock:
     parameters: int
     residual: Callable[[torch.Tensor, Any], torch.Tensor]
     modules: tuple[torch.nn.Module, ...] = ()
+    output: torch.nn.Module | None = None
+    post_norm: torch.nn.Module | None = None
 
     @property
     def kind(self) -> str:
@@ -107,6 +112,17 @@ class TextStack(ABC):
     def products(self) -> torch.dtype | None:
         """The dtype of the operands of matrix products; None: that of the stream."""
         return None if self.feeder is None else self.feeder.dtype
+
+    def output_matrix(self, index: int) -> torch.Tensor:
+        """The matrix of `output` of sub-block `index`, (outputs, inputs), at least as wide as float32; not a copy where
+        it is stored so. A host with other storage formats says here what its layer computes with."""
+        return widen(self.subblocks[index].output.weight.detach())
+
+    def output_shape(self, index: int) -> tuple[int, int]:
+        """(outputs, inputs) of that matrix, known without it."""
+        block = self.subblocks[index]
+        shape = self.architecture
+        return (shape.width, shape.heads * shape.head_width if block.index % 2 == 0 else shape.feed_forward)
 
     def live(self, outputs: Iterable[str]) -> int:
         """How many sub-blocks `outputs` can depend on: those in front of the last tap that they are read at. The others

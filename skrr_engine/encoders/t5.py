@@ -55,7 +55,7 @@ class T5Stack(TextStack):
         layers = [layer for block in self.stack.block for layer in block.layer]
         residuals = (self._attention, self._feed_forward)
         self.subblocks = tuple(
-            SubBlock(i, *sizes_of(self._own(layer)), residuals[i % 2](layer), (layer,))
+            SubBlock(i, *sizes_of(self._own(layer)), residuals[i % 2](layer), (layer,), _output(layer))
             for i, layer in enumerate(layers)
         )
         self.taps = {"last": len(layers)}
@@ -100,6 +100,10 @@ class T5Stack(TextStack):
     @torch.no_grad()
     def finish(self, states, context):
         return {"sequence": self.stack.final_layer_norm(states["last"])}
+
+
+def _output(layer) -> torch.nn.Module:
+    return layer.SelfAttention.o if hasattr(layer, "SelfAttention") else layer.DenseReluDense.wo
 
 
 def attend(attention, hidden: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

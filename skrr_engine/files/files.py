@@ -132,6 +132,10 @@ def write_pruned(source: str | Path, target: str | Path, plan: Plan, *, overwrit
     header = read_header(source)
     if len(plan.levels) != 1:
         raise PlanError(f"A file takes one level; plan {plan.name!r} has {len(plan.levels)}. Choose a level first.")
+    if plan.levels[0].corrections:
+        raise PlanError(
+            f"Plan {plan.name!r} needs its corrections, which this file could not hold. Choose a level without them."
+        )
     if PLAN_KEY in header.metadata:
         raise SkrrError(f"{header.path.name} is pruned already. Apply the plan to the dense file it was made from.")
     there = exists(target)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from ..errors import PlanError
 from .architecture import Architecture, kind_of
 
-__all__ = ["Cut", "EncoderInfo", "Level", "Plan", "make_cut", "make_level"]
+__all__ = ["Cut", "EncoderInfo", "Level", "Plan", "SideFileNote", "make_cut", "make_level"]
 
 ROUNDING = 5e-5
 # A card that says "42 % smaller" of 41.92 %: half a percentage point, what rounding to whole ones adds at most.
@@ -65,9 +65,19 @@ class EncoderInfo:
 
 
 @dataclass(frozen=True)
+class SideFileNote:
+    """The corrections that a level cannot do without: the SHA-256 of their side file, and by slot the digest of the
+    weights that they were fitted on (see `corrections/`)."""
+
+    file: str
+    weights: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Level:
     """One rung: a cut for each encoder slot, its size, and its discrepancy if it was measured.
 
+    With `corrections` the level is never to be applied without them: what `discrepancy` says holds with them alone.
     `sparsity` is `removed_parameters` ÷ all parameters of the plan's encoders. `discrepancy` is the dict of
     `Discrepancy.to_json()`, or None ("not measured", as for published orders).
     """
@@ -76,17 +86,26 @@ class Level:
     removed_parameters: int
     sparsity: float
     discrepancy: Mapping[str, float] | None = None
+    corrections: SideFileNote | None = None
 
 
-def make_level(encoders: Mapping[str, EncoderInfo], cuts: Mapping[str, Cut], discrepancy=None) -> Level:
+def make_level(
+    encoders: Mapping[str, EncoderInfo],
+    cuts: Mapping[str, Cut],
+    discrepancy=None,
+    corrections: SideFileNote | None = None,
+) -> Level:
     """The level of `cuts`, checked against the encoders' shapes, its size computed from them."""
     for slot, cut in cuts.items():
         if slot not in encoders:
             raise PlanError(f"A level cuts encoder {slot!r}, but the plan is for {', '.join(sorted(encoders))}.")
         cut.check(encoders[slot].architecture.sub_blocks)
+    for slot in corrections.weights if corrections else ():
+        if slot not in cuts:
+            raise PlanError(f"A level corrects encoder {slot!r}, but cuts {', '.join(sorted(cuts)) or 'none'}.")
     removed = sum(encoders[slot].architecture.parameters_of(cut.skip) for slot, cut in cuts.items())
     total = sum(info.architecture.total_parameters for info in encoders.values())
-    return Level(MappingProxyType(dict(cuts)), removed, removed / total, discrepancy)
+    return Level(MappingProxyType(dict(cuts)), removed, removed / total, discrepancy, corrections)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,18 @@
 Normative. A plan is one JSON object of at most MAX_TEXT characters; every field below is required unless
 marked "optional", no other field is allowed, and numbers are finite:
 
-    format    "skrr-plan"            version   1                  requires  list of feature names (none yet)
+    format    "skrr-plan"            version   1                  requires  list of feature names: "corrections"
     name      text, 1 to 200         notes     optional list of text
     encoders  {slot: {"architecture": {…}, "weights_sketch": optional list of numbers}}, 1 to 8 slots
     levels    1 to 512 of {"encoders": {slot: {"skip": [i, …], "reuse": {"place": source}}},
-              "removed_params": int, "sparsity": number, "discrepancy": {…} or null}
+              "removed_params": int, "sparsity": number, "discrepancy": {…} or null,
+              "corrections": optional {"file": SHA-256 of the side file, "weights": {slot: digest}}}
     denoiser, calibration, search    optional flat objects of text, numbers, booleans, null
 
 A reader MUST refuse an unknown version or required feature and ask for an update, MUST refuse a size that
-does not follow from the architecture, and MUST NOT take any text in a plan as a path or code.
+does not follow from the architecture, and MUST NOT take any text in a plan as a path or code. A plan with a level that
+has corrections requires "corrections"; such a level MUST NOT be applied without them, so `loads` takes it only for a
+caller that says it can.
 """
 
 import json
@@ -20,12 +23,13 @@ from types import MappingProxyType
 
 from ..errors import PlanError
 from .architecture import Architecture
-from .plan import Cut, EncoderInfo, Plan, make_cut, make_level
+from .plan import Cut, EncoderInfo, Plan, SideFileNote, make_cut, make_level
 
-__all__ = ["MAX_TEXT", "dumps", "loads"]
+__all__ = ["CORRECTIONS", "MAX_TEXT", "dumps", "loads"]
 
 FORMAT, VERSION = "skrr-plan", 1
-SUPPORTED_FEATURES: frozenset[str] = frozenset()
+# The one feature that a plan may require so far.
+CORRECTIONS = "corrections"
 MAX_TEXT = 2_000_000
 MAX_NAME, MAX_NOTE, MAX_SLOTS, MAX_LEVELS, MAX_ITEMS = 200, 2000, 8, 512, 64
 # A rounded sparsity in a hand-written plan is fine; a different one is not.
@@ -40,7 +44,7 @@ def dumps(plan: Plan) -> str:
     head = {
         "format": FORMAT,
         "version": VERSION,
-        "requires": [],
+        "requires": [CORRECTIONS] if any(level.corrections for level in plan.levels) else [],
         "name": plan.name,
         "notes": list(plan.notes),
         "encoders": {
@@ -62,16 +66,20 @@ def _level_to_json(level) -> dict:
         for slot, cut in level.cuts.items()
     }
     discrepancy = None if level.discrepancy is None else dict(level.discrepancy)
+    note = level.corrections
+    side = {} if note is None else {CORRECTIONS: {"file": note.file, "weights": dict(note.weights)}}
     return {
         "encoders": cuts,
         "removed_params": level.removed_parameters,
         "sparsity": level.sparsity,
         "discrepancy": discrepancy,
+        **side,
     }
 
 
-def loads(text: str) -> Plan:
-    """The plan in `text`. Raises PlanError with one sentence that names the field when anything is off."""
+def loads(text: str, features=frozenset()) -> Plan:
+    """The plan in `text`. `features` are those that the caller can honour. Raises PlanError with one sentence that
+    names the field when anything is off."""
     if len(text) > MAX_TEXT:
         raise PlanError(f"The plan text has {len(text)} characters; a plan has at most {MAX_TEXT}.")
     try:
@@ -93,10 +101,11 @@ def loads(text: str) -> Plan:
             f"The plan has version {_short(data.get('version'))}; this pack reads version {VERSION}. Update the pack."
         )
     required = _list(data.get("requires"), "requires", 0, MAX_ITEMS)
-    features = [_text(item, "requires", MAX_NAME) for item in required]
-    missing = [name for name in features if name not in SUPPORTED_FEATURES]
+    required = [_text(item, "requires", MAX_NAME) for item in required]
+    missing = [name for name in required if name not in features]
     if missing:
-        raise PlanError(f"The plan needs features this pack does not have: {', '.join(missing)}. Update the pack.")
+        names = "".join(c if c.isprintable() else "?" for c in ", ".join(missing))
+        raise PlanError(f"The plan needs features this pack does not have: {names}. Update the pack.")
     must = {"format", "version", "requires", "name", "encoders", "levels"}
     _fields(data, "plan", must, {"notes", "denoiser", "calibration", "search"})
     encoders = {
@@ -104,10 +113,16 @@ def loads(text: str) -> Plan:
         for slot, value in _sized(_object(data["encoders"], "encoders"), "encoders", 1, MAX_SLOTS).items()
     }
     levels = _list(data["levels"], "levels", 1, MAX_LEVELS)
+    levels = tuple(_level(value, f"levels[{n}]", encoders) for n, value in enumerate(levels))
+    if any(level.corrections for level in levels) != (CORRECTIONS in required):
+        raise PlanError(
+            f"Field requires is {_short(required)}; expected \"{CORRECTIONS}\" where a level has corrections, and only "
+            "there."
+        )
     return Plan(
         name=_text(data["name"], "name", MAX_NAME),
         encoders=MappingProxyType(encoders),
-        levels=tuple(_level(value, f"levels[{n}]", encoders) for n, value in enumerate(levels)),
+        levels=levels,
         notes=tuple(_text(note, "notes", MAX_NOTE) for note in _list(data.get("notes", []), "notes", 0, MAX_ITEMS)),
         denoiser=_record(data.get("denoiser", {}), "denoiser"),
         calibration=_record(data.get("calibration", {}), "calibration"),
@@ -135,14 +150,15 @@ def _encoder(value, where: str) -> EncoderInfo:
 
 
 def _level(value, where: str, encoders):
-    _fields(_object(value, where), where, {"encoders", "removed_params", "sparsity", "discrepancy"})
+    _fields(_object(value, where), where, {"encoders", "removed_params", "sparsity", "discrepancy"}, {CORRECTIONS})
     cuts = {}
     for slot, cut in _object(value["encoders"], f"{where}.encoders").items():
         if slot not in encoders:
             raise PlanError(f"{where}.encoders names {_short(slot)}, which is not among the plan's encoders.")
         cuts[slot] = _cut(cut, f"{where}.encoders.{slot}", encoders[slot].architecture.sub_blocks)
+    note = _side_file(value[CORRECTIONS], f"{where}.{CORRECTIONS}") if CORRECTIONS in value else None
     try:
-        level = make_level(encoders, cuts, _discrepancy(value["discrepancy"], f"{where}.discrepancy"))
+        level = make_level(encoders, cuts, _discrepancy(value["discrepancy"], f"{where}.discrepancy"), note)
     except PlanError as error:
         raise PlanError(f"{where}: {_brief(error)}") from None
     removed = value["removed_params"]
@@ -153,6 +169,21 @@ def _level(value, where: str, encoders):
     if abs(_number(value["sparsity"], f"{where}.sparsity", 0.0) - level.sparsity) > SPARSITY_TOLERANCE:
         raise PlanError(f"{where}.sparsity is {value['sparsity']}, but its sub-blocks make {level.sparsity:.6f}.")
     return level
+
+
+def _side_file(value, where: str) -> SideFileNote:
+    _fields(_object(value, where), where, {"file", "weights"})
+    weights = _sized(_object(value["weights"], f"{where}.weights"), f"{where}.weights", 1, MAX_SLOTS)
+    digests = {
+        _text(slot, f"{where}.weights", 64): _digest(digest, f"{where}.weights") for slot, digest in weights.items()
+    }
+    return SideFileNote(_digest(value["file"], f"{where}.file"), MappingProxyType(digests))
+
+
+def _digest(value, where: str) -> str:
+    if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
+        raise PlanError(f"Field {where} is {_short(value)}; expected a SHA-256, 64 characters of 0 to 9 and a to f.")
+    return value
 
 
 def _cut(value, where: str, count: int) -> Cut:

@@ -77,6 +77,8 @@ def dumps_level(plan: Plan, level: Level) -> str:
     """The compact text of `level`: skip order and re-use pairs; not its discrepancy, nor the plan's records.
 
     Raises PlanError for the few plans that this form has no room for (the JSON form has)."""
+    if level.corrections:
+        raise PlanError("This level needs its corrections, which no line of text can carry. Share its files instead.")
     record = bytearray([len(level.cuts)])
     try:
         for slot, cut in level.cuts.items():

@@ -5,9 +5,13 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+import torch
 
 from benchmarks.fuzz.cases import TARGETS, make_case
 from benchmarks.fuzz.command import MODULES, check_case, raise_lines, raised_at, run
+from skrr_engine.corrections import side_file
+from skrr_engine.corrections.added import Bias, Bridge
+from skrr_engine.corrections.found import Corrections
 from skrr_engine.errors import SkrrError
 from skrr_engine.files import header
 from skrr_engine.plans import architecture, plan, plan_json, plan_text
@@ -18,6 +22,8 @@ CASES, SEED = 6_000, 1
 INFO = {"t5xxl": plan.EncoderInfo(T5_XXL)}
 LEVEL = plan.make_level(INFO, {"t5xxl": plan.make_cut([46])})
 PLAN = plan.Plan("sound", INFO, (LEVEL,))
+CORRECTED = replace(LEVEL, corrections=plan.SideFileNote("0" * 64, {"t5xxl": "0" * 64}))
+FOUND = Corrections(T5_XXL, "0" * 64, plan.make_cut([46]), added={46: Bias(torch.zeros(4096))})
 # What no damage of a file or text reaches, because a reader before it refuses, or JSON cannot say it.
 DIRECT = {
     "a plan text beyond all measure": lambda: plan_json.loads(" " * (plan_json.MAX_TEXT + 1)),
@@ -36,6 +42,14 @@ DIRECT = {
         plan.Plan("odd", {"t5xxl": plan.EncoderInfo(replace(T5_XXL, heads=70_000))}, (LEVEL,)), LEVEL
     ),
     "more plans than a message has": lambda: plan_text.read_plan_text(" skrr1.AAAAAAAA" * 65 + "."),
+    "a correction of an encoder that is not cut": lambda: plan.make_level(
+        INFO, {"t5xxl": plan.make_cut([46])}, None, plan.SideFileNote("0" * 64, {"clip_l": "0" * 64})
+    ),
+    "a line of a level with corrections": lambda: plan_text.dumps_level(PLAN, CORRECTED),
+    "a side file of nothing": lambda: side_file.write_side_file("nowhere.safetensors", PLAN, {}),
+    "a side file where none can be": lambda: side_file.write_side_file("/dev/null/x", PLAN, {"t5xxl": FOUND}),
+    "a side file for a level without": lambda: side_file.side_file_for("nowhere.safetensors", LEVEL),
+    "a side file of another level": lambda: side_file.write_side_file("nowhere", PLAN, {"clip_l": FOUND}),
     "a file that is not there": lambda: header.read_header("nowhere/model.safetensors"),
 }
 
@@ -69,13 +83,20 @@ def test_every_raise_of_the_readers_has_refused_something(fuzzed, tmp_path):
     reached = Counter(fuzzed.raised)
     for action in DIRECT.values():
         reached.update(raises(action))
+    reached.update(raises(lambda: side_file._sha256(tmp_path / "gone")))
+    note = side_file.write_side_file(tmp_path / "one.safetensors", PLAN, {"t5xxl": FOUND})
+    other = replace(LEVEL, corrections=replace(note, file="0" * 64))
+    reached.update(raises(lambda: side_file.side_file_for(tmp_path / "one.safetensors", other)))
+    bridge = Bridge(torch.zeros(2, 4097), torch.zeros(4096, 3))
+    ranks = {"t5xxl": replace(FOUND, added={46: bridge})}
+    reached.update(raises(lambda: side_file.write_side_file(tmp_path / "two.safetensors", PLAN, ranks)))
     (tmp_path / "list.safetensors").write_bytes((2).to_bytes(8, "little") + b"[]")
     reached.update(raises(lambda: header.read_header(tmp_path / "list.safetensors")))
     assert raise_lines() - reached.keys() == set()
 
 
 def test_fuzzing_alone_reaches_all_but_the_direct_cases(fuzzed):
-    assert len(raise_lines() - fuzzed.raised.keys()) <= len(DIRECT) + 1
+    assert len(raise_lines() - fuzzed.raised.keys()) <= len(DIRECT) + 4
 
 
 @pytest.mark.parametrize("action", DIRECT.values(), ids=DIRECT.keys())
@@ -93,7 +114,7 @@ def test_a_case_is_made_from_its_number_alone():
 
 
 def test_an_error_that_is_no_sentence_is_a_finding(monkeypatch):
-    def broken(text):
+    def broken(text, features=()):
         raise KeyError("x")
 
     monkeypatch.setattr(plan_json, "loads", broken)
@@ -103,7 +124,7 @@ def test_an_error_that_is_no_sentence_is_a_finding(monkeypatch):
 
 @pytest.mark.parametrize("message", ["two\nlines.", "half a surrogate \ud800.", "no stop", "too long " * 99 + "."])
 def test_a_message_that_cannot_be_shown_is_a_finding(monkeypatch, tmp_path, message):
-    def broken(text):
+    def broken(text, features=()):
         raise SkrrError(message)
 
     monkeypatch.setattr(plan_json, "loads", broken)
@@ -126,4 +147,4 @@ def test_a_file_written_while_reading_is_a_finding(monkeypatch, tmp_path):
 
 
 def test_the_modules_watched_are_all_readers():
-    assert set(MODULES) == {architecture, plan_text, header, plan, plan_json}
+    assert set(MODULES) == {architecture, plan_text, header, plan, plan_json, side_file}

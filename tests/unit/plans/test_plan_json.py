@@ -10,8 +10,9 @@ from skrr_engine.errors import PlanError
 from skrr_engine.measure.discrepancy import Discrepancy
 from skrr_engine.measure.execute import assign
 from skrr_engine.plans.architecture import T5_XXL, Architecture
-from skrr_engine.plans.plan import EncoderInfo, Plan, make_cut, make_level
-from skrr_engine.plans.plan_json import DISCREPANCY_FIELDS, MAX_TEXT, dumps, loads
+from skrr_engine.plans.plan import EncoderInfo, Plan, SideFileNote, make_cut, make_level
+from skrr_engine.plans.plan_json import CORRECTIONS, DISCREPANCY_FIELDS, MAX_TEXT, dumps, loads
+from skrr_engine.plans.plan_text import dumps_level
 
 
 def words(least, most):
@@ -145,6 +146,7 @@ WRONG = {
     "newer version": (put("version", 2), "has version 2; this pack reads version 1. Update the pack"),
     "boolean version": (put("version", True), "has version true"),
     "unknown feature": (put("requires", ["gains"]), "features this pack does not have: gains. Update the pack"),
+    "unprintable feature": (put("requires", ["a\u2028b"]), r"this pack does not have: a\?b. Update the pack"),
     "unhashable feature": (put("requires", [["gains"]]), 'Field requires is \\["gains"\\]; expected text'),
     "object as feature": (put("requires", [{}]), "Field requires is {}; expected text"),
     "requires is text": (put("requires", "gains"), "Field requires is .* expected a list"),
@@ -262,3 +264,49 @@ def test_a_value_that_is_nested_too_deeply_to_show_is_a_sentence(monkeypatch):
     monkeypatch.setattr("skrr_engine.plans.plan_json.json.loads", lambda *args, **options: value)
     with pytest.raises(PlanError, match="a deeply nested value"):
         loads("[]")
+
+
+NOTE = SideFileNote("0" * 64, {"t5xxl": "1" * 64})
+
+
+def corrected(note=NOTE):
+    info = {"t5xxl": EncoderInfo(T5_XXL)}
+    levels = make_level(info, {"t5xxl": make_cut([46])}), make_level(info, {"t5xxl": make_cut([46, 5])}, None, note)
+    return Plan("corrected", info, levels)
+
+
+def test_a_plan_with_corrections_is_read_only_by_who_can_honour_them():
+    text = dumps(corrected())
+    assert loads(text, {CORRECTIONS}) == corrected()
+    assert [level.corrections for level in loads(text, {CORRECTIONS}).levels] == [None, NOTE]
+    with pytest.raises(PlanError, match=r"needs features this pack does not have: corrections\. Update"):
+        loads(text)
+    plain = dumps(corrected(None))
+    assert CORRECTIONS not in plain and loads(plain) == loads(plain, {CORRECTIONS}) == corrected(None)
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (put("requires", []), r"Field requires is \[\]; expected \"corrections\" where a level has corrections"),
+        (remove("levels", 1, "corrections"), r'Field requires is \["corrections"\]; expected'),
+        (remove("levels", 1, "corrections", "file"), "lacks field 'file'"),
+        (put("levels", 1, "corrections", "path", "x"), 'unknown field "path"'),
+        (put("levels", 1, "corrections", "file", "0" * 63), r"levels\[1\].corrections.file is .*; expected a SHA-256"),
+        (put("levels", 1, "corrections", "file", "A" * 64), "expected a SHA-256, 64 characters of 0 to 9 and a to f"),
+        (put("levels", 1, "corrections", "weights", {}), "weights has 0 entries; expected 1 to 8"),
+        (put("levels", 1, "corrections", "weights", {"t5xxl": 1}), "weights is 1; expected a SHA-256"),
+        (put("levels", 1, "corrections", "weights", {"x": "0" * 64}), "corrects encoder 'x', but cuts t5xxl"),
+        (put("levels", 1, "corrections", None), "corrections is null; expected an object"),
+    ],
+)
+def test_corrections_that_are_wrong_are_sentences(change, sentence):
+    data = json.loads(dumps(corrected()))
+    change(data)
+    with pytest.raises(PlanError, match=sentence):
+        loads(json.dumps(data), {CORRECTIONS})
+
+
+def test_a_level_with_corrections_has_no_line_of_text():
+    with pytest.raises(PlanError, match="needs its corrections, which no line of text can carry"):
+        dumps_level(corrected(), corrected().levels[1])

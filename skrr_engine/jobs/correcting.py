@@ -1,0 +1,69 @@
+"""A level of a plan with its corrections: fitted, put beside the plan as a side file, and named by it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..corrections.fit import Fitted, fit_corrections
+from ..corrections.side_file import write_side_file
+from ..corrections.sites import KINDS, Settings
+from ..errors import PlanError, SkrrError
+from ..measure.execute import assign
+from ..measure.objective import Objective
+from ..plans.plan import Level, Plan
+
+__all__ = ["CorrectedPlan", "correct_level"]
+
+# What measured best on the small pipeline, and what needs no byte more (docs/corrections.md).
+USUAL = ("bridge, all",)
+
+
+@dataclass(frozen=True)
+class CorrectedPlan:
+    """`plan` has the corrected level alone and names the side file, which is there; `kind` is the kind that was taken,
+    None where none lowered the discrepancy: then the plan is as it was, and no file was written. `fitted` says, kind by
+    kind, what was found."""
+
+    plan: Plan
+    kind: str | None
+    fitted: Mapping[str, Fitted]
+
+
+def correct_level(
+    plan: Plan,
+    level: Level,
+    slot: str,
+    fit: Objective,
+    selection: Objective,
+    side_file: str | Path,
+    kinds: Sequence[str] = USUAL,
+    settings: Mapping[str, Settings] = KINDS,
+    budget: int | None = None,
+) -> CorrectedPlan:
+    """Fits `level` of `plan` for its encoder `slot`, in each of `kinds` (names in `settings`), and writes the one with
+    the lowest discrepancy over `selection` to `side_file`. The discrepancy of the new level is that one: over prompts
+    that chose, but that nothing was fitted on. Reports as `fit_corrections` does, which raises what it raises."""
+    unknown = [kind for kind in kinds if kind not in settings]
+    if unknown or not kinds:
+        raise SkrrError(f"The kinds of corrections are {list(kinds)}; expected one or more of {', '.join(settings)}.")
+    if slot not in level.cuts or level.corrections:
+        what = "has corrections already" if level.corrections else f"does not cut encoder {slot!r}"
+        raise PlanError(f"This level {what}. Choose a level without corrections that cuts the encoder.")
+    cut = level.cuts[slot]
+    assignment = assign(len(fit.stack.subblocks), cut.skip, cut.reuse_map)
+    fitted = {kind: fit_corrections(fit, selection, assignment, settings[kind], budget) for kind in kinds}
+    kind = min(fitted, key=lambda one: fitted[one].after.value)
+    best = fitted[kind]
+    alone = plan.with_levels([level])
+    if not best.corrections.tensors:
+        return CorrectedPlan(alone, None, fitted)
+    note = write_side_file(side_file, alone, {slot: best.corrections})
+    corrected = replace(level, discrepancy=best.after.to_json(), corrections=note)
+    record = {
+        **plan.search,
+        "corrections": kind,
+        "corrections_fit_prompts": len(fit.calibration.prompts),
+        "corrections_selection_prompts": len(selection.calibration.prompts),
+        "corrections_discrepancy_before": best.before.value,
+    }
+    return CorrectedPlan(plan.with_levels([corrected], search=record), kind, fitted)
