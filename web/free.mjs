@@ -16,6 +16,7 @@ export const REASONS = [
   "this CLIP reads layers {read} of {layers}",
   "this CLIP reads all {layers} layers",
   "this CLIP reads layer {read} of {layers} and the last for the pooled output",
+  "this CLIP reads no state behind it",
   "this CLIP hands on no projected pooled output",
   "only writing text uses it",
   "this workflow shows the encoder no pictures",

@@ -96,6 +96,7 @@ export const FR = {
   "this CLIP reads all {layers} layers": "ce CLIP lit les {layers} couches",
   "this CLIP reads layer {read} of {layers} and the last for the pooled output":
     "ce CLIP lit la couche {read} sur {layers}, et la dernière pour la sortie agrégée",
+  "this CLIP reads no state behind it": "ce CLIP ne lit aucun état derrière elle",
   "this CLIP hands on no projected pooled output": "ce CLIP ne transmet pas de sortie agrégée projetée",
   "only writing text uses it": "seule l'écriture de texte s'en sert",
   "this workflow shows the encoder no pictures": "ce workflow ne montre pas d'image à l'encodeur",

@@ -87,6 +87,7 @@ export const JA = {
   "this CLIP reads all {layers} layers": "この CLIP は {layers} 層すべてを読みます",
   "this CLIP reads layer {read} of {layers} and the last for the pooled output":
     "この CLIP は {layers} 層中の第 {read} 層と、プール出力のために最後の層を読みます",
+  "this CLIP reads no state behind it": "この CLIP はその後ろの状態を読みません",
   "this CLIP hands on no projected pooled output": "この CLIP は射影したプール出力を渡しません",
   "only writing text uses it": "文章の生成だけが使います",
   "this workflow shows the encoder no pictures": "このワークフローはエンコーダーに画像を見せません",

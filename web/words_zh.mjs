@@ -86,6 +86,7 @@ export const ZH = {
   "this CLIP reads all {layers} layers": "此 CLIP 读取全部 {layers} 层",
   "this CLIP reads layer {read} of {layers} and the last for the pooled output":
     "此 CLIP 读取 {layers} 层中的第 {read} 层，并为池化输出读取最后一层",
+  "this CLIP reads no state behind it": "此 CLIP 不读取它之后的状态",
   "this CLIP hands on no projected pooled output": "此 CLIP 不传出投影后的池化输出",
   "only writing text uses it": "只有生成文字时才用到它",
   "this workflow shows the encoder no pictures": "此工作流不向编码器展示图像",

@@ -70,7 +70,7 @@ def _unread(transformer, anatomy: Anatomy, reads: Reads):
     if dead := range(reads.layers, reads.of):
         yield "layers", tuple(f"{anatomy.layers}.{index}" for index in dead), reads.words
     if anatomy.norm is not None and not reads.norm:
-        yield "norm", (anatomy.norm,), reads.words
+        yield "norm", (anatomy.norm,), Because("this CLIP reads no state behind it")
     if anatomy.projection is not None and not reads.projection:
         yield "projection", (anatomy.projection,), Because("this CLIP hands on no projected pooled output")
     if anatomy.head:
