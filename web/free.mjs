@@ -58,7 +58,8 @@ export function change(before, after) {
   const digits = before / unit >= 10 ? 1 : 2
   const [from, to] = [before, after].map((size) => (size / unit).toFixed(digits))
   const share = before ? (100 * (before - after)) / before : 0
-  return say("{from} → {to} ({share} % smaller)", { from, to: `${to} ${name}`, share: share.toFixed(share < 1 ? 1 : 0) })
+  const text = share > 0 && share < 0.1 ? "< 0.1" : share.toFixed(share < 1 ? 1 : 0)
+  return say("{from} → {to} ({share} % smaller)", { from, to: `${to} ${name}`, share: text })
 }
 
 /** "4.05 GB", "11.7 GB", "310 MB", "0.02 MB". */

@@ -58,6 +58,7 @@ test("in another language reasons are said in it too", () => {
 test("sizes as people say them", () => {
   assert.equal(change(9.1e9, 8.8e9), "9.10 → 8.80 GB (3 % smaller)")
   assert.equal(change(1e9, 0.999e9), "1.00 → 1.00 GB (0.1 % smaller)")
+  assert.equal(change(9.787e9, 9.786e9), "9.79 → 9.79 GB (< 0.1 % smaller)")
   assert.equal(change(0, 0), "0.00 → 0.00 kB (0.0 % smaller)")
   assert.deepEqual([4.05e9, 11.71e9, 311e6, 20480].map(short), ["4.05 GB", "11.7 GB", "311 MB", "20.5 kB"])
 })
