@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from .comfy_host.clip.free import find_free
 from .comfy_host.clip.patching import make_smaller
-from .comfy_host.page.pages_state import note_applied
+from .comfy_host.page.pages_state import forget_node, note_applied, note_unchanged
 from .comfy_host.report.reporting import report_of, unchanged_report
 from .types import PLAN
 from .wired import UNWIRED, check_clip, check_plan
@@ -62,12 +62,14 @@ class SkrrApply(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, plan=UNWIRED, sparsity=0.4, pictures=False, text_generation=False):
+        forget_node()
         check_clip(clip, "Skrr Apply")
         if plan is not UNWIRED:
             check_plan(plan, "Skrr Apply")
         free = find_free(clip, pictures=pictures, text_generation=text_generation)
         if plan is UNWIRED or sparsity == 0:
             if not free:
+                note_unchanged(clip)
                 return io.NodeOutput(clip, unchanged_report())
             patched = make_smaller(clip, free=free)
         else:

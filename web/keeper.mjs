@@ -1,7 +1,7 @@
 // Keeps one node's panel true: looks what the node's plan is, asks the server for it, listens to searches, pins plans.
 
 import { planOfRun } from "./levels.mjs"
-import { basis, choosesLevel, emptyNote, linked, pinWidget, planSource, seesPlan, sparsityOf } from "./node_view.mjs"
+import { basis, choosesLevel, emptyNote, freeBasis, linked, pinWidget, planSource, seesPlan, sparsityOf } from "./node_view.mjs"
 import { say } from "./words.mjs"
 
 /** What was asked for a plan, as one string: equal for the same question. */
@@ -21,10 +21,11 @@ export class Keeper {
     this.panel = panel
     this.host = host
     this.seen = {}
-    this.state = {} // the server's memory of this node: exact bytes and warnings of its last run
+    this.state = {} // the server's memory of this node: exact bytes, warnings and free parts of its last run
     this.answer = null // {plan} or {error}
     this.run = null
     this.basis = null // the `basis` of the plan when the server's memory was made, as far as the page can see
+    this.freed = null // the `freeBasis` of the free parts in that memory
     this.failure = null // {workflow, text} of the last run, if it failed at this node
     this.number = 0
     this.last = Promise.resolve() // what was heard of searches is taken in one by one, in order
@@ -46,10 +47,12 @@ export class Keeper {
       linked: linked(this.face),
       pinned: pinWidget(this.face)?.value ?? "",
       sparsity: sparsityOf(this.face),
+      free: freeBasis(this.face),
     }
     const changed = (...names) => names.some((name) => now[name] !== this.seen[name])
     const [moved, other] = [changed("workflow", "place"), changed("owner", "text", "source", "kind", "basis", "linked")]
-    const drawn = changed("sparsity", "pinned")
+    const drawn = changed("sparsity", "pinned", "free")
+    if (moved) this.freed = null
     if (changed("workflow", "place") || (changed("owner") && seesPlan(source))) this.basis = null
     this.seen = now
     if (moved || other) this.refresh(moved)
@@ -66,6 +69,7 @@ export class Keeper {
     if (number !== this.number) return // asked again meanwhile
     this.state = state
     this.basis ??= this.seen.basis
+    this.freed ??= this.seen.free
     // Where the page cannot see what makes the plan, the server knows what this node was given. Of a plan that hangs on
     // another CLIP or switch than before, it knows nothing yet.
     const given = !seesPlan(source) && linked(this.face) && state.plan ? { plan: state.plan, exact: {} } : null
@@ -133,6 +137,7 @@ export class Keeper {
     const { workflow, place, owner } = this.seen
     if (detail.workflow !== workflow || (detail.node !== place && detail.node !== owner)) return
     this.basis = this.seen.basis
+    if (detail.node === place) this.freed = this.seen.free
     this.refresh(false)
   }
 
@@ -142,6 +147,7 @@ export class Keeper {
     if (!here || workflow !== this.host.workflowId()) return
     this.failure = { workflow, text: String(detail.exception_message).trim() }
     this.draw()
+    this.refresh(false) // what the node had before is forgotten: it is of no run any more
   }
 
   /** A run of `workflow` ended well: what failed in it before is mended. */
@@ -168,24 +174,28 @@ export class Keeper {
     const known = answer?.plan ?? null
     const plan = searching ? soFar(this.run) : failed ? null : known
     const exact = { ...(answer?.exact ?? {}), ...(this.state.exact ?? {}) }
+    const free = searching || failed || this.freed !== this.seen.free ? null : (this.state.free ?? null)
+    const ran = plan ? this.state.plan?.name === plan.name : free && !this.state.plan
     const long = this.face.type !== "SkrrApply"
     this.panel.show({
       plan,
       run,
       error: searching ? "" : failed || (answer?.error ?? ""),
-      note: failed ? "" : this.note(plan, run, source),
+      note: failed ? "" : this.note(plan, run, source, free),
+      free,
       exact: searching ? { [run.slot.slot]: run.exact } : exact,
-      warnings: plan && this.state.plan?.name === plan.name ? (this.state.warnings ?? []) : [],
+      warnings: ran ? (this.state.warnings ?? []) : [],
       sparsity: searching ? null : sparsityOf(this.face),
       shows: { facts: !searching, chart: long && !run, notes: long && !searching },
       buttons: searching ? [] : this.buttons(known, pinned),
     })
   }
 
-  note(plan, run, source) {
+  note(plan, run, source, free) {
     if (plan && choosesLevel(this.face) && sparsityOf(this.face) === null) {
       return say("The sparsity comes through a link: the plan's largest level is shown.")
     }
+    if (free && !source.owner && !linked(this.face)) return ""
     return plan || run || this.answer?.error ? "" : say(emptyNote(this.face, source))
   }
 

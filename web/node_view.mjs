@@ -4,6 +4,7 @@ export const NODES = new Set(["SkrrApply", "SkrrCLIPLoader", "SkrrLoadPlan", "Sk
 const AUTO = "auto"
 const PIN_WIDGET = { SkrrSearch: "pinned", SkrrLoadPlan: "text" }
 const WITH_SPARSITY = new Set(["SkrrApply", "SkrrCLIPLoader"])
+const FREE_WIDGETS = ["pictures", "text_generation"]
 const MAX_STEPS = 32
 
 /** The widget that a node keeps a pinned plan in; null for nodes without. */
@@ -55,6 +56,19 @@ export function basis({ owner, ask }) {
   return loader?.values() ?? ""
 }
 
+/** What the free parts of a run hang on, as one string: the node's own switches and all that brings its CLIP; null where
+ * a node takes none out. */
+export function freeBasis(node) {
+  if (node.type !== "SkrrApply") return null
+  const said = FREE_WIDGETS.map((name) => String(node.widget(name)?.value))
+  let before = node.upstream("clip")
+  for (let step = 0; before && step < MAX_STEPS; step++) {
+    said.push(before.values())
+    before = before.upstream("clip")
+  }
+  return JSON.stringify(said)
+}
+
 /** Whether the page sees the node that makes the plan. */
 export function seesPlan({ owner }) {
   return Boolean(owner) && owner.type in PIN_WIDGET
@@ -81,7 +95,7 @@ export function sparsityOf(node) {
 export function emptyNote(node, source) {
   if (!source.owner) {
     if (linked(node)) return "The plan is known once this has run."
-    return node.type === "SkrrCLIPLoader" ? "" : "Connect a plan: from Skrr Load Plan or Skrr Search."
+    return node.type === "SkrrCLIPLoader" ? "" : "What no picture reads goes free when this runs, without a plan; a plan takes out more."
   }
   if (source.owner.type === "SkrrSearch") {
     if (source.owner === node) return "Run the workflow once: the search is drawn here as it goes, and its plan can be pinned."

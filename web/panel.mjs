@@ -2,6 +2,7 @@
 
 import { drawChart } from "./chart_view.mjs"
 import { html } from "./dom.mjs"
+import { freeLines } from "./free.mjs"
 import { bytes, bytesText, counts, discrepancy, duration, largestLevel, levelFor, percent, savedBytes } from "./levels.mjs"
 import { LayerMap } from "./map_view.mjs"
 import { STYLE } from "./style.mjs"
@@ -51,14 +52,16 @@ export class Panel {
     this.width = this.body.clientWidth
     if (!this.view || !this.width) return
     const inner = Math.max(LEAST_WIDTH, this.width - 20)
-    const { plan, run, error, note, buttons } = this.view
+    const { plan, run, error, note, free, warnings, buttons } = this.view
     const kept = this.focusedButton()
     const parts = []
     if (buttons.length) parts.push(html("div", { class: "buttons" }, ...buttons.map((button) => this.button(button))))
     if (run) parts.push(...this.runParts(run, inner))
     if (error) parts.push(html("div", { class: "error", role: "alert" }, error))
+    if (free) parts.push(...freeParts(free, plan ? this.level(plan) : null))
     if (note) parts.push(html("div", { class: "quiet" }, note))
     if (plan) parts.push(...this.planParts(plan, inner))
+    else parts.push(...warnings.map(warning))
     this.body.replaceChildren(...parts)
     if (kept) this.body.querySelector(`button[data-action="${kept}"]`)?.focus()
   }
@@ -73,20 +76,25 @@ export class Panel {
     return button
   }
 
+  /** The level of `plan` that the node takes; null where it takes none. */
+  level(plan) {
+    const { sparsity } = this.view
+    if (sparsity === 0) return null
+    return sparsity === null ? largestLevel(plan) : levelFor(plan, sparsity)
+  }
+
   planParts(plan, inner) {
     const { sparsity, exact, warnings, shows } = this.view
     const parts = shows.facts ? [html("div", { class: "head", "data-part": "name" }, plan.name)] : []
     const off = sparsity === 0
-    const level = off ? null : sparsity === null ? largestLevel(plan) : levelFor(plan, sparsity)
-    if (off) parts.push(html("div", { class: "quiet" }, say("A sparsity of 0 passes the CLIP on unchanged.")))
+    const level = this.level(plan)
+    if (off) parts.push(html("div", { class: "quiet" }, say("A sparsity of 0 takes nothing of the plan.")))
     if (!off && !level) {
       const most = percent(largestLevel(plan).sparsity)
       parts.push(html("div", { class: "error", role: "alert" }, say("This plan goes to {most} at most. Ask for that or less.", { most })))
     }
     if (level && shows.facts) parts.push(this.facts(plan, level, exact))
-    for (const text of [...(level?.warnings ?? []), ...warnings]) {
-      parts.push(html("div", { class: "warning" }, html("span", null, text)))
-    }
+    parts.push(...[...(level?.warnings ?? []), ...warnings].map(warning))
     for (const slot of plan.slots) parts.push(this.map(plan, slot, level, exact[slot.slot], inner))
     parts.push(legend(plan), this.detail)
     if (shows.chart && plan.levels.some((one) => one.discrepancy)) {
@@ -146,6 +154,20 @@ export class Panel {
     }
     return parts
   }
+}
+
+function warning(text) {
+  return html("div", { class: "warning" }, html("span", null, text))
+}
+
+function freeParts(free, level) {
+  const { head, parts, plan } = freeLines(free, level?.sparsity ?? null)
+  const list = html("dl", { class: "facts free", "data-part": "parts" })
+  for (const { size, text } of parts) list.append(html("dt", null, size), html("dd", null, text))
+  const drawn = [html("div", { class: "head", "data-part": "free" }, head)]
+  if (parts.length) drawn.push(list)
+  if (plan) drawn.push(html("div", { "data-part": "after" }, plan))
+  return drawn
 }
 
 function midSize(size) {

@@ -15,6 +15,7 @@ export const STYLE = `
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 1px 10px; margin: 0; }
 .facts dt { opacity: 0.75; }
 .facts dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.free dt { text-align: right; font-variant-numeric: tabular-nums; opacity: 1; }
 .warning { display: flex; gap: 6px; }
 .warning::before { content: "!"; flex: none; width: 15px; height: 15px; margin-top: 1px; border-radius: 50%;
   background: #c77700; color: #fff; font: bold 11px/15px system-ui, sans-serif; text-align: center; }

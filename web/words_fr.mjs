@@ -3,7 +3,7 @@
 export const FR = {
   "Point at a sub-block, or reach it with Tab and the arrow keys.":
     "Pointez un sous-bloc, ou atteignez-le avec Tab et les flèches.",
-  "A sparsity of 0 passes the CLIP on unchanged.": "Une part de 0 laisse le CLIP inchangé.",
+  "A sparsity of 0 takes nothing of the plan.": "Une part de 0 ne prend rien du plan.",
   "This plan goes to {most} at most. Ask for that or less.":
     "Ce plan va jusqu'à {most} au plus. Demandez cela ou moins.",
   "removed": "retirés",
@@ -75,8 +75,32 @@ export const FR = {
     "Écrit le plan de la dernière recherche par-dessus le plan épinglé.",
   "Unpin": "Désépingler",
   "Empties the node's plan text.": "Vide le texte du plan de ce nœud.",
-  "Connect a plan: from Skrr Load Plan or Skrr Search.":
-    "Branchez un plan : de Skrr Charger un plan ou de Skrr Chercher.",
+  "What no picture reads goes free when this runs, without a plan; a plan takes out more.":
+    "Ce qu'aucune image ne lit part gratuitement à l'exécution, sans plan ; un plan retire davantage.",
+  "{change}, no bit of any picture changed": "{change}, aucun bit d'aucune image ne change",
+  "{from} → {to} ({share} % smaller)": "{from} → {to} ({share} % de moins)",
+  "with the plan: {change}": "avec le plan : {change}",
+  "Everything that this CLIP holds is read: nothing goes free.":
+    "Tout ce que ce CLIP contient est lu : rien ne part gratuitement.",
+  "{name}: {why}": "{name} : {why}",
+  "{some} and {last}": "{some} et {last}",
+  "1 layer": "1 couche",
+  "{count} layers": "{count} couches",
+  "last norm": "dernière norme",
+  "projection of the pooled output": "projection de la sortie agrégée",
+  "language-model head": "tête du modèle de langage",
+  "part for pictures and sounds": "partie pour les images et les sons",
+  "embedding table, stays in RAM, off the card": "table d'embeddings, reste en RAM, hors de la carte",
+  "this CLIP reads layer {read} of {layers}": "ce CLIP lit la couche {read} sur {layers}",
+  "this CLIP reads layers {read} of {layers}": "ce CLIP lit les couches {read} sur {layers}",
+  "this CLIP reads all {layers} layers": "ce CLIP lit les {layers} couches",
+  "this CLIP reads layer {read} of {layers} and the last for the pooled output":
+    "ce CLIP lit la couche {read} sur {layers}, et la dernière pour la sortie agrégée",
+  "this CLIP reads no state behind it": "ce CLIP ne lit aucun état derrière elle",
+  "this CLIP hands on no projected pooled output": "ce CLIP ne transmet pas de sortie agrégée projetée",
+  "only writing text uses it": "seule l'écriture de texte s'en sert",
+  "this workflow shows the encoder no pictures": "ce workflow ne montre pas d'image à l'encodeur",
+  "a prompt needs a few hundred of its rows": "un prompt a besoin de quelques centaines de ses lignes",
   "Run the workflow once: the search is drawn here as it goes, and its plan can be pinned.":
     "Exécutez le workflow une fois : la recherche se dessine ici, et son plan peut être épinglé.",
   "The search has not found a plan yet. Run it once, or pin a plan into it.":

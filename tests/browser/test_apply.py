@@ -76,7 +76,7 @@ def test_the_slider_shows_its_level_at_once_without_a_run(tabs, workflow, render
     tab.set_widget("SkrrApply", "sparsity", 0.6)
     expect(tab.panel("SkrrApply").get_by_role("alert")).to_contain_text("goes to 48.62 % at most")
     tab.set_widget("SkrrApply", "sparsity", 0)
-    expect(tab.panel("SkrrApply")).to_contain_text("passes the CLIP on unchanged")
+    expect(tab.panel("SkrrApply")).to_contain_text("takes nothing of the plan")
     assert set(tab.states("SkrrApply").values()) == {"kept"}
 
 

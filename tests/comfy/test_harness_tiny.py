@@ -40,6 +40,15 @@ def test_a_family_encodes_samples_and_decodes(family):
     assert picture.std() > 0.05
 
 
+def test_klein_encodes_samples_and_decodes():
+    model, clip, vae = tiny_models.load_family(tiny_models.KLEIN)
+    cat, dog = (sample(tiny_models.KLEIN, model, clip, text) for text in (PROMPT, "two dogs"))
+    assert torch.isfinite(cat).all()
+    assert (cat - dog).std() > 0.01 * cat.std()
+    picture = vae.decode(cat)
+    assert picture.shape[-1] == 3 and picture.std() > 0.05
+
+
 @pytest.mark.parametrize("present", ["clip_l", "clip_g", "t5", "clip_l clip_g", "clip_g t5", "none"])
 def test_sd3_runs_with_encoders_left_out(present):
     clips = {name: name in present for name in ("clip_l", "clip_g")}

@@ -18,10 +18,13 @@ from types import SimpleNamespace
 import torch
 
 FAMILIES = ("flux", "sd3", "pixart", "sd1")
+# Its latents and pictures have other sides than those above, and other ones on every release.
+KLEIN = "klein"
 
 WIDTH = 64
 _T5 = {"d_model": WIDTH, "d_ff": 128, "d_kv": 16, "num_heads": 4}
 _CLIP = {"num_hidden_layers": 4, "hidden_size": WIDTH, "intermediate_size": 128, "num_attention_heads": 4}
+_QWEN3 = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
 # The SD3 tree pads the joined CLIP states to 4096 and sets them beside T5's, so its T5 must be 4096 wide.
 _SD3_T5 = {"d_model": 4096, "d_ff": 64, "d_kv": 16, "num_heads": 4}
 
@@ -129,6 +132,14 @@ def sd1_clip(layers: int = 4, dtype: torch.dtype = torch.float16, seed: int = 0,
     return _clip(family.SD1ClipModel, family.SD1Tokenizer, sizes, dtype, seed, model_options)
 
 
+def klein_clip(dtype: torch.dtype = torch.float16, seed: int = 0, **model_options):
+    """CLIP of the FLUX.2 klein 4B family: one Qwen3 of 36 narrow layers, read behind 9, 18 and 27 of them."""
+    from comfy.text_encoders import flux
+
+    sizes = {"qwen3_4b_model_config": _QWEN3}
+    return _clip(flux.klein_te(), flux.KleinTokenizer, sizes, dtype, seed, model_options)
+
+
 # --- denoisers ---------------------------------------------------------------------------------------------
 
 _UNETS = {
@@ -157,8 +168,15 @@ _UNETS = {
         "use_linear_in_transformer": False, "use_checkpoint": False, "legacy": False, "adm_in_channels": None,
         "use_temporal_attention": False, "use_temporal_resblock": False,
     },
+    "klein": {
+        "image_model": "flux2", "in_channels": 128, "out_channels": 128, "patch_size": 1, "vec_in_dim": None,
+        "context_in_dim": 96, "hidden_size": 128, "num_heads": 1, "axes_dim": [32, 32, 32, 32], "mlp_ratio": 3.0,
+        "depth": 1, "depth_single_blocks": 1, "theta": 2000, "qkv_bias": False, "ops_bias": False,
+        "guidance_embed": False, "global_modulation": True, "mlp_silu_act": True, "default_ref_method": "index",
+        "ref_index_scale": 10.0, "txt_ids_dims": [3],
+    },
 }  # fmt: skip
-_CONFIGS = {"flux": "Flux", "sd3": "SD3", "pixart": "PixArtSigma", "sd1": "SD15"}
+_CONFIGS = {"flux": "Flux", "sd3": "SD3", "pixart": "PixArtSigma", "sd1": "SD15", "klein": "Flux2"}
 
 
 def _model_config(family: str, unet_config: dict):
@@ -223,11 +241,16 @@ def sd1_model(dtype: torch.dtype = torch.float16, seed: int = 0, **unet_config):
     return _model("sd1", dtype, seed, unet_config)
 
 
+def klein_model(dtype: torch.dtype = torch.float32, seed: int = 0, **unet_config):
+    """MODEL of the FLUX.2 family for `klein_clip`."""
+    return _model("klein", dtype, seed, unet_config)
+
+
 # --- autoencoder and families ------------------------------------------------------------------------------
 
 
 def latent_channels(family: str) -> int:
-    """Latent channels of a family: 16 for flux and sd3, 4 for pixart and sd1."""
+    """Latent channels of a family: 16 for flux and sd3, 4 for pixart and sd1, 128 for klein."""
     return _UNETS[family]["in_channels"]
 
 
@@ -250,19 +273,21 @@ def taesd_state(channels: int, seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def vae(channels: int = 4, seed: int = 0):
-    """VAE with ``channels`` latent channels (4 or 16)."""
+    """VAE with ``channels`` latent channels (4, 16 or 128)."""
     import comfy.sd
 
-    return comfy.sd.VAE(sd=taesd_state(channels, seed))
+    # FLUX.2's holds its 128 channels as 32 of twice the side: their number cannot be read from the weights.
+    return comfy.sd.VAE(sd=taesd_state(channels, seed), metadata={"tae_latent_channels": channels})
 
 
 def load_family(family: str, seed: int = 0):
-    """(MODEL, CLIP, VAE) of one family of `FAMILIES`, fitting one another."""
+    """(MODEL, CLIP, VAE) of one family of `FAMILIES`, or of `KLEIN`, fitting one another."""
     makers = {
         "flux": (flux_model, flux_clip),
         "sd3": (sd3_model, sd3_clip),
         "pixart": (pixart_model, pixart_clip),
         "sd1": (sd1_model, sd1_clip),
+        "klein": (klein_model, klein_clip),
     }
     model, clip = makers[family]
     return model(seed=seed), clip(seed=seed), vae(latent_channels(family), seed)

@@ -29,7 +29,8 @@ def _flux_loaders(g: Graph, x: int, y: int):
 
 
 # What the page draws on these nodes takes room: their heights.
-PLAN, APPLY, LOADER, SAVE_PLAN, SEARCH = 570, 460, 680, 400, 900
+PLAN, APPLY, LOADER, SAVE_PLAN, SEARCH = 570, 530, 680, 400, 900
+APPLY_ALONE = 420
 
 
 def _smaller(g: Graph, clip, x: int, y: int):
@@ -129,6 +130,36 @@ def pixart_sigma_preset(g: Graph) -> None:
         sampler_name="dpmpp_2m", scheduler="normal",
     )  # fmt: skip
     _frames(g, (unet, clip, vae), report, (plan, apply), (text, negative, latent), sampling)
+
+
+def free_parts(g: Graph) -> None:
+    """FLUX.2 klein without what it never reads of its text encoder: one node, no plan."""
+    g.note(
+        "# FLUX.2 klein, the same picture with less text encoder\n\n"
+        "The text encoder of klein 4B is a language model, Qwen3-4B. klein reads layers 9, 18 and 27 of its 36: the "
+        "last nine are never used. **Skrr Apply** finds such parts by itself and takes them out. No plan, no search, "
+        "and no bit of any picture changes.\n\n"
+        "**Files** (in `ComfyUI/models/…`)\n"
+        "- `diffusion_models/` flux-2-klein-4b-fp8.safetensors\n"
+        "- `text_encoders/` qwen_3_4b.safetensors\n"
+        "- `vae/` flux2-vae.safetensors\n\n"
+        "It is the same for every other image model: put the node between your CLIP loader and the prompt.\n\n"
+        "**Try**: bypass **Skrr Apply** (Ctrl+B) and run again with the same seed.",
+        (0, 0), (360, 560),
+    )  # fmt: skip
+    unet = g.node("UNETLoader", (420, 0), unet_name="flux-2-klein-4b-fp8.safetensors")
+    clip = g.node("CLIPLoader", (420, unet.bottom + 60), clip_name="qwen_3_4b.safetensors", type="flux2")
+    vae = g.node("VAELoader", (420, clip.bottom + 60), vae_name="flux2-vae.safetensors")
+    apply = g.node("SkrrApply", (840, 0), 400, APPLY_ALONE, clip=clip[0])
+    report = g.node("PreviewAny", (840, apply.bottom + 160), 400, 270, called="What was removed", source=apply[1])
+    text = g.node("CLIPTextEncode", (1320, 0), 400, clip=apply[0], text=PROMPT)
+    nothing = g.node("ConditioningZeroOut", (1320, text.bottom + 60), 400, conditioning=text[0])
+    latent = g.node("EmptyFlux2LatentImage", (1320, nothing.bottom + 60), 400, width=1024, height=1024)
+    sampling = _sampler(
+        g, (1780, 0), unet[0], text[0], nothing[0], latent[0], vae[0], "skrr_klein", 930, steps=4, cfg=1.0,
+        sampler_name="euler", scheduler="simple",
+    )  # fmt: skip
+    _frames(g, (unet, clip, vae), report, (apply,), (text, nothing, latent), sampling)
 
 
 def search_once(g: Graph) -> None:
@@ -297,6 +328,7 @@ def _frames(g: Graph, load, report, smaller, prompt, sampling) -> None:
 
 # The file's name without its ending -> how it is drawn.
 GRAPHS = {
+    "free_parts": free_parts,
     "flux1_dev_preset": flux1_dev_preset,
     "sd3_preset": sd3_preset,
     "pixart_sigma_preset": pixart_sigma_preset,

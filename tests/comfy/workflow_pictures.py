@@ -17,6 +17,7 @@ WIRES = {
     "SKRR_PROJECTION": "#b39ddb",
 }  # fmt: skip
 TITLES = {
+    "free_parts": ("FLUX.2 klein", "same picture, less text encoder, no plan"),
     "flux1_dev_preset": ("FLUX.1-dev", "published plan: T5-XXL 40 % smaller"),
     "sd3_preset": ("Stable Diffusion 3", "published plan: T5-XXL 40 % smaller"),
     "pixart_sigma_preset": ("PixArt-Sigma", "published plan: T5-XXL 42 % smaller"),

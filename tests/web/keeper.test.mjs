@@ -114,3 +114,68 @@ test("the plan that auto took for another CLIP is not shown for the one now load
   await settle()
   assert.equal(last().plan.name, "made up")
 })
+
+const FREE = { clip: [16.4e9, 11.7e9, 11.7e9], sparsity: null, parts: [] }
+
+/** A keeper of a Skrr Apply with nothing connected to `plan`, behind a CLIP loader; `set` holds values of widgets. */
+async function alone(state, set = { file: "klein", pictures: false }) {
+  const views = []
+  const loader = { type: "CLIPLoader", places: () => ["1"], upstream: () => null, values: () => set.file }
+  const face = { type: "SkrrApply", places: () => ["3:7"], upstream: (name) => (name === "clip" ? loader : null),
+    linked: (name) => name === "clip", widget: (name) => ({ value: name === "sparsity" ? 0.4 : set[name] }) }
+  const host = { workflowId: () => "w", ask: async (path) => (path.startsWith("/skrr/node?") ? { ...state } : {}) }
+  const keeper = new Keeper(face, { show: (view) => views.push(view) }, host)
+  const settle = () => new Promise((resolve) => setTimeout(resolve))
+  keeper.look()
+  await settle()
+  return { keeper, settle, set, last: () => views[views.length - 1] }
+}
+
+test("without a plan the panel says before the run that free parts need none, and after it what went", async () => {
+  const state = {}
+  const { keeper, settle, last } = await alone(state)
+  assert.match(last().note, /^What no picture reads goes free when this runs, without a plan/)
+  assert.equal(last().free, null)
+  Object.assign(state, { plan: null, exact: {}, warnings: ["2 LoRA patches"], free: FREE })
+  keeper.heardNode(RAN)
+  await settle()
+  assert.deepEqual(last().free, FREE)
+  assert.equal(last().note, "")
+  assert.deepEqual(last().warnings, ["2 LoRA patches"])
+})
+
+for (const [name, value] of [["file", "another"], ["pictures", true]]) {
+  test(`figures of a run go when ${name} is set otherwise, and come back with it`, async () => {
+    const { keeper, set, last } = await alone({ plan: null, exact: {}, warnings: [], free: FREE })
+    const before = set[name]
+    assert.deepEqual(last().free, FREE)
+    set[name] = value
+    keeper.look()
+    assert.equal(last().free, null)
+    assert.match(last().note, /^What no picture reads/)
+    set[name] = before
+    keeper.look()
+    assert.deepEqual(last().free, FREE)
+  })
+}
+
+test("no figure of a run before stays beside an error, or comes back after it", async () => {
+  const state = { plan: null, exact: {}, warnings: ["2 LoRA patches"], free: FREE }
+  const { keeper, settle, last } = await alone(state)
+  delete state.free // the server forgets a node's figures when it begins to run
+  keeper.heardError(FAILURE, "w")
+  assert.equal(last().free, null)
+  assert.deepEqual(last().warnings, [])
+  await settle()
+  keeper.heardSuccess("w")
+  assert.equal(last().free, null)
+  assert.equal(last().error, "")
+})
+
+test("with a plan the free parts of the run stand above the plan's own figures", async () => {
+  const state = { "3:7": { plan: plan(), exact: {}, warnings: ["one"], free: { ...FREE, sparsity: 0.1 } } }
+  const { last } = await behind(null, state)
+  assert.equal(last().plan.name, "made up")
+  assert.equal(last().free.sparsity, 0.1)
+  assert.deepEqual(last().warnings, ["one"])
+})

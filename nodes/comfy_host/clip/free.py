@@ -8,6 +8,7 @@ from ..encoders import anatomy_of
 from ..encoders.anatomy import Anatomy
 from ..weights.host_table import HostTable, has_rows
 from ..weights.memory import module_bytes
+from .because import Because
 from .guards import guard_projection, guard_states, refuse_pictures, refuse_text
 from .kinds import writes_its_condition
 from .reads import Reads, reads_of
@@ -29,7 +30,7 @@ class FreePart:
     paths: tuple[str, ...]
     kept: tuple[int, int, bool]
     size: int
-    why: str
+    why: Because
 
 
 def find_free(clip, *, pictures=False, text_generation=False, tables: bool | None = None) -> tuple[FreePart, ...]:
@@ -49,9 +50,9 @@ def find_free(clip, *, pictures=False, text_generation=False, tables: bool | Non
         if text_generation and hasattr(sd_model.transformer, "generate"):
             parts = []
         elif tables and _stays_in_ram(clip.patcher, sd_model.transformer.get_submodule(anatomy.table)):
-            parts.append(("table", (anatomy.table,), "a prompt needs a few hundred of its rows"))
+            parts.append(("table", (anatomy.table,), Because("a prompt needs a few hundred of its rows")))
         if anatomy.tower and not pictures:
-            parts.append(("tower", anatomy.tower, "this workflow shows the encoder no pictures"))
+            parts.append(("tower", anatomy.tower, Because("this workflow shows the encoder no pictures")))
         found += _measured(slot, sd_model.transformer, anatomy, parts)
     return tuple(found)
 
@@ -67,13 +68,13 @@ def _stays_in_ram(patcher, table) -> bool:
 def _unread(transformer, anatomy: Anatomy, reads: Reads):
     """(kind, paths, why) of what the reads leave unread."""
     if dead := range(reads.layers, reads.of):
-        yield "layers", tuple(f"{anatomy.layers}.{index}" for index in dead), f"this CLIP {reads.words}"
+        yield "layers", tuple(f"{anatomy.layers}.{index}" for index in dead), reads.words
     if anatomy.norm is not None and not reads.norm:
-        yield "norm", (anatomy.norm,), f"this CLIP {reads.words}"
+        yield "norm", (anatomy.norm,), Because("this CLIP reads no state behind it")
     if anatomy.projection is not None and not reads.projection:
-        yield "projection", (anatomy.projection,), "this CLIP hands on no projected pooled output"
+        yield "projection", (anatomy.projection,), Because("this CLIP hands on no projected pooled output")
     if anatomy.head:
-        yield "head", anatomy.head, "only writing text uses it"
+        yield "head", anatomy.head, Because("only writing text uses it")
 
 
 def _measured(slot: str, transformer, anatomy: Anatomy, parts) -> list[FreePart]:

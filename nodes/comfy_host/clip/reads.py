@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from comfy.sd1_clip import SDClipModel
 
 from ..encoders.anatomy import Anatomy, deepest_read, reads_last
+from .because import Because, Listed
 from .kinds import hands_on_pooled
 
 __all__ = ["Reads", "encode_options", "reads_of"]
@@ -23,14 +24,14 @@ class Reads:
     of: int
     norm: bool
     projection: bool
-    words: str
+    words: Because
 
 
 def reads_of(clip, slot: str, sd_model, anatomy: Anatomy) -> Reads:
     """What the CLIP reads of the encoder `sd_model` in `slot`."""
     layers = len(sd_model.transformer.get_submodule(anatomy.layers))
     if type(sd_model).forward is not SDClipModel.forward or "forward" in vars(sd_model):
-        return Reads(layers, layers, True, True, "it encodes in a way of its own")
+        return Reads(layers, layers, True, True, Because("this CLIP encodes in a way of its own"))
     layer, index, projected = encode_options(clip, sd_model)
     request = layer if isinstance(layer, list) or layer == "all" else None if layer == "last" else index
     pooled = anatomy.pooled and hands_on_pooled(clip.patcher.model, slot)
@@ -51,14 +52,16 @@ def encode_options(clip, sd_model):
     return options
 
 
-def _words(request, pooled: bool, layers: int) -> str:
+def _words(request, pooled: bool, layers: int) -> Because:
     if isinstance(request, list):
-        read = sorted({index % layers if index < 0 else index for index in request})
-        names = [str(index) for index in read]
-        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-        return f"reads {'layer' if len(names) == 1 else 'layers'} {listed} of {layers}"
+        read = Listed(sorted({index % layers if index < 0 else index for index in request}))
+        if len(read) == 1:
+            return Because("this CLIP reads layer {read} of {layers}", read=read[0], layers=layers)
+        return Because("this CLIP reads layers {read} of {layers}", read=read, layers=layers)
     if request == "all":
-        return f"reads all {layers} layers"
+        return Because("this CLIP reads all {layers} layers", layers=layers)
     depth = deepest_read(request, layers)
-    also = " and the last for the pooled output" if pooled and depth < layers else ""
-    return f"reads layer {depth} of {layers}{also}"
+    if pooled and depth < layers:
+        also = "this CLIP reads layer {read} of {layers} and the last for the pooled output"
+        return Because(also, read=depth, layers=layers)
+    return Because("this CLIP reads layer {read} of {layers}", read=depth, layers=layers)

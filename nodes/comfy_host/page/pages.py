@@ -77,7 +77,8 @@ def add_routes(presets_by_kind: dict[str, str]) -> None:
     async def text(request: web.Request) -> web.Response:
         """The plan that this node last had, as text to pin."""
         found = NODES.get((request.query.get("workflow", ""), request.query.get("node", "")))
-        return _missing("plan") if found is None else web.json_response({"text": dumps(found.plan)})
+        plan = None if found is None else found.plan
+        return _missing("plan") if plan is None else web.json_response({"text": dumps(plan)})
 
 
 async def _body(request: web.Request) -> dict:

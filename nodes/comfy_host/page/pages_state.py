@@ -1,4 +1,5 @@
-"""What the server remembers for the page: the plan that a node last had, exact bytes, searches. In memory, bounded.
+"""What the server remembers for the page: the plan that a node last had, exact bytes, free parts, searches. In memory,
+bounded.
 
 A node is known by its workflow's id and its id in the running graph ("12", in a subgraph "3:12"): what the page can
 ask by after a reload and from a second tab.
@@ -15,10 +16,11 @@ from ....skrr_engine.plans.plan import Plan
 from ..clip.patching import Patched
 from ..clip.trees import TextEncoder, text_encoders
 from ..weights.memory import module_bytes
+from .pages_free import free_page
 from .pages_plans import plan_page
 
 __all__ = ["NODES", "Bounded", "NodeState", "Place"]
-__all__ += ["exact_bytes", "note_applied", "note_plan", "place", "tell", "workflow_of"]
+__all__ += ["exact_bytes", "forget_node", "note_applied", "note_plan", "note_unchanged", "place", "tell", "workflow_of"]
 
 MAX_NODES = 32
 MAX_WARNINGS = 16
@@ -44,6 +46,11 @@ class Bounded:
         with self._lock:
             return self._items.get(key)
 
+    def drop(self, key) -> None:
+        """Forgets a key, if it is there."""
+        with self._lock:
+            self._items.pop(key, None)
+
     def values(self) -> list:
         """All values, the oldest first."""
         with self._lock:
@@ -61,15 +68,18 @@ class Place:
 
 @dataclass
 class NodeState:
-    """What is known of one node since it ran: `plan` it took or gave, the page's `exact` bytes, `warnings`."""
+    """What is known of one node since it ran: `plan` it took or gave, the page's `exact` bytes, `warnings`; of one that
+    makes a CLIP smaller what went `free` (see `free_page`)."""
 
-    plan: Plan
+    plan: Plan | None
     exact: dict = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    free: dict | None = None
 
     def page(self) -> dict:
         """For the page, JSON-able."""
-        return {"plan": plan_page(self.plan), "exact": self.exact, "warnings": self.warnings}
+        plan = None if self.plan is None else plan_page(self.plan)
+        return {"plan": plan, "exact": self.exact, "warnings": self.warnings, "free": self.free}
 
 
 NODES = Bounded(MAX_NODES)
@@ -113,14 +123,29 @@ def note_plan(plan: Plan) -> None:
 
 
 def note_applied(clip, patched: Patched, report: str) -> None:
-    """Remembers what `patched` was made of: the plan, and of the dense `clip` the bytes of every sub-block, so
-    that the page's figures are those of this encoder in its format. `report` gives the warnings."""
-    if place() is None or patched.plan is None:
+    """Remembers what `patched` was made of: the free parts, the plan if there was one, and of the dense `clip` the
+    bytes of every sub-block, so that the page's figures are those of this encoder in its format. `report` gives the
+    warnings."""
+    if place() is None:
         return
     encoders = {slot: encoder for slot, encoder in text_encoders(clip).items() if slot in patched.applied}
     exact = {slot: exact_bytes(encoder) for slot, encoder in encoders.items() if encoder.applied is None}
     warnings = [line for line in report.splitlines() if line.startswith("Warning: ")]
-    _note(NodeState(patched.plan, exact, [line.removeprefix("Warning: ") for line in warnings[:MAX_WARNINGS]]))
+    warnings = [line.removeprefix("Warning: ") for line in warnings[:MAX_WARNINGS]]
+    _note(NodeState(patched.plan, exact, warnings, free_page(patched)))
+
+
+def note_unchanged(clip) -> None:
+    """Remembers that the running node found nothing to take out of `clip`."""
+    if place() is not None:
+        size = module_bytes(clip.patcher.model)
+        _note(NodeState(None, free={"clip": [size, size, size], "sparsity": None, "parts": []}))
+
+
+def forget_node() -> None:
+    """Forgets what is known of the running node: should it fail now, its figures of before are of no run any more."""
+    if (where := place()) is not None:
+        NODES.drop((where.workflow, where.node))
 
 
 def exact_bytes(encoder: TextEncoder) -> dict:

@@ -12,6 +12,7 @@ NAMES = {
     "tower": "the part for pictures and sounds",
     "table": "the embedding table",
 }
+UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def free_lines(free: tuple[FreePart, ...]) -> list[str]:
@@ -25,4 +26,5 @@ def free_lines(free: tuple[FreePart, ...]) -> list[str]:
 
 
 def _size(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
+    unit, name = next((unit for unit in UNITS if size >= unit[0]), UNITS[-1])
+    return f"{size / unit:.2f} {name}"

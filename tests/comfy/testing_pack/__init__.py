@@ -29,7 +29,7 @@ class SkrrTestModels:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "family": (list(tiny_models.FAMILIES),),
+                "family": ([*tiny_models.FAMILIES, tiny_models.KLEIN],),
                 "seed": ("INT", {"default": 0, "min": 0, "max": 2**31}),
             },
             # Milliseconds before every sub-block: a search to be watched lasts as long on a fast machine, and on a
