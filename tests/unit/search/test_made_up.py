@@ -1,72 +1,16 @@
-"""Choices among trials whose errors are made up, row by row: nothing is run, so many cases cost little."""
-
-from itertools import combinations
+"""Exact choices among trials whose errors are made up."""
 
 import pytest
 import torch
 
-from skrr_engine.measure.execute import assign
-from skrr_engine.measure.objective import Objective, Terms
-from skrr_engine.running.run import Run
-from skrr_engine.running.trial import Trial
 from skrr_engine.search.exact import choose_exactly
-from skrr_engine.search.racing import choose_by_racing
 
-PAIRS = list(combinations(range(8), 2))
-
-
-class MadeUp(Run):
-    """A run that reads errors from a table, (trials, rows + 1): the last column is the null prompt's. `read` counts
-    entries, `alike` those of each assignment."""
-
-    def __init__(self, objective, errors):
-        super().__init__(objective)
-        self.errors = {assign(8, pair): row for pair, row in zip(PAIRS, errors, strict=False)}
-        self.read, self.given_up = 0, []
-
-    def trials(self):
-        return [Trial(self.objective, assignment) for assignment in self.errors]
-
-    def ranked(self):
-        """The assignments, best first."""
-        mean = {assignment: (row[:-1].mean() + row[-1]).item() for assignment, row in self.errors.items()}
-        return sorted(mean, key=mean.get)
-
-    def _fill(self, trials, portions, rows, narrow):
-        for trial in trials:
-            errors = self.errors[trial.assignment]
-            for portion in portions:
-                self.read += portion.rows
-                found = errors[-1:] if portion.null else errors[list(portion.batch.row_ids)]
-                trial.note(portion, Terms(found, found, (found, found) if portion.null else None))
-
-    def give_up(self, trial):
-        self.given_up.append(trial.assignment)
-        super().give_up(trial)
+from .made_up import made, names, table
 
 
 @pytest.fixture
 def run(tiny):
-    """Made-up runs of `errors`, over as many prompts as it has columns but one."""
-    like = tiny.objective(tiny.stack())
-
-    def made(errors):
-        rows = tiny.rows(errors.shape[1] - 1)
-        return MadeUp(Objective(like.stack, rows, like.projection), errors)
-
-    return made
-
-
-def names(trials):
-    return [trial.assignment for trial in trials]
-
-
-def table(seed, spread, rows=60, trials=28):
-    """Errors of trials that differ by about `spread` of what prompts differ by."""
-    generator = torch.Generator().manual_seed(seed)
-    base = 1 + spread * torch.rand(trials, 1, generator=generator, dtype=torch.float64)
-    hard = torch.rand(1, rows + 1, generator=generator, dtype=torch.float64) ** 3
-    return base * hard * torch.rand(trials, rows + 1, generator=generator, dtype=torch.float64).exp()
+    return lambda errors: made(tiny, errors)
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3, 5, None])
@@ -132,27 +76,3 @@ def test_what_differs_is_not_said_to_be_within_rounding(run):
     here = run(table(3, 0.5))
     here.notice = pytest.fail
     choose_exactly(here, here.trials(), 3)
-
-
-@pytest.mark.parametrize("keep", [1, 3])
-def test_a_race_finds_about_the_best_and_reads_less(run, keep):
-    """Of trials that differ by half: on average the first is within a percent of the best, and the last kept of the
-    last that should be."""
-    read = everything = 0
-    first, last = [], []
-    for seed in range(10):
-        here = run(table(seed, 0.5, rows=200))
-        value = {a: (row[:-1].mean() + row[-1]).item() for a, row in here.errors.items()}
-        found = names(choose_by_racing(here, trials := here.trials(), keep))
-        assert len(found) == keep == len(set(found))
-        first.append(value[found[0]] / value[here.ranked()[0]] - 1)
-        last.append(max(map(value.get, found)) / value[here.ranked()[keep - 1]] - 1)
-        assert all(trial.gap is not None for trial in trials)
-        read, everything = read + here.read, everything + errors_of(here)
-    assert sum(first) / 10 < 0.03 and sum(last) / 10 < 0.03
-    assert read < everything / 2
-
-
-def errors_of(run):
-    """Entries of the table."""
-    return sum(row.numel() for row in run.errors.values())
