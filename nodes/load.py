@@ -6,6 +6,7 @@ from ..skrr_engine.errors import SkrrError
 from .comfy_host.denoiser.projections import ProjectionFile
 from .comfy_host.files.folders import list_model_files, model_file
 from .comfy_host.files.loading import CLIP_TYPES, load_kept
+from .comfy_host.page.pages_state import note_applied
 from .comfy_host.report.reporting import report_of
 from .types import PLAN, PROJECTION
 from .wired import check_plan
@@ -79,7 +80,9 @@ class SkrrCLIPLoader(io.ComfyNode):
             raise SkrrError("A sparsity of 0 keeps everything: use ComfyUI's own CLIP loader for that.")
         level = None if plan is None else plan.level_for(sparsity)
         patched = load_kept(paths, type, plan, level, device)
-        return io.NodeOutput(patched.clip, report_of(patched, None if plan is None else sparsity))
+        report = report_of(patched, None if plan is None else sparsity)
+        note_applied(patched.clip, patched, report)
+        return io.NodeOutput(patched.clip, report)
 
 
 class SkrrProjection(io.ComfyNode):

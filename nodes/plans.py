@@ -114,5 +114,6 @@ class SkrrSavePlan(io.ComfyNode):
     @classmethod
     def execute(cls, plan, filename, overwrite):
         check_plan(plan, "Skrr Save Plan")
+        note_plan(plan)
         path = save_plan(plan, filename, overwrite)
         return io.NodeOutput(dumps(plan), ui={"text": [f"Saved as {path.name} in models/skrr."]})

@@ -24,6 +24,20 @@ LOOK = """() => {
 }"""
 
 
+def test_behind_a_switch_skrr_save_plan_shows_what_it_saved(tabs, workflow, renderer):
+    name = f"given {uuid.uuid4()}"
+    graph = workflow(name)
+    loaded = graph.node("SkrrLoadPlan", (0, 300), 420, text=PINNED)
+    switch = graph.node("SkrrTestSwitch", (480, 300), plan=loaded[0], on=True)
+    graph.node("SkrrSavePlan", (480, 0), 420, plan=switch[0], filename=name, overwrite=True)
+    tab = tabs()
+    tab.drop(graph.json())
+    tab.look_at("SkrrSavePlan")
+    expect(tab.panel("SkrrSavePlan")).to_contain_text("The plan is known once this has run.")
+    tab.run()
+    expect(tab.part("SkrrSavePlan", "name")).to_have_text("tiny")
+
+
 def test_inside_a_subgraph_the_plan_that_was_applied_is_shown(tabs, workflow, renderer):
     graph = workflow(f"given {uuid.uuid4()}")
     models = graph.node("SkrrTestModels", (0, 0), family="pixart", seed=31 if renderer == "vue" else 32)  # not cached

@@ -56,10 +56,11 @@ test("the run of another workflow shows no error here and takes none away", asyn
   assert.equal(last().error, "The plan is for T5, not CLIP-L.")
 })
 
-/** A keeper of a Skrr Apply behind `upstream`, a node or null; `state` is what the server knows, by the node's id. */
-async function behind(upstream, state) {
+/** A keeper of a node, a Skrr Apply if nothing else is said, behind `upstream`, a node or null; `state` is what the server
+ * knows, by the node's id. */
+async function behind(upstream, state, type = "SkrrApply") {
   const views = []
-  const face = { type: "SkrrApply", places: () => ["3:7"], upstream: () => upstream, linked: () => true,
+  const face = { type, places: () => ["3:7"], upstream: () => upstream, linked: () => true,
     widget: (name) => (name === "sparsity" ? { value: 0.1 } : null) }
   const ask = async (path) => state[new URLSearchParams(path.split("?")[1]).get("node")] ?? {}
   const keeper = new Keeper(face, { show: (view) => views.push(view) }, { workflowId: () => "w", ask })
@@ -97,6 +98,27 @@ test("behind a switch too, until it is set otherwise", async () => {
   await settle()
   assert.equal(last().plan.name, "made up")
 })
+
+for (const type of ["SkrrSavePlan", "SkrrCLIPLoader"]) {
+  test(`${type} shows what it was given when it ran, behind a subgraph's input and behind a switch`, async () => {
+    let set = "1"
+    const other = { type: "Switch", places: () => ["5"], upstream: () => null, widget: () => null, values: () => set }
+    for (const upstream of [null, other]) {
+      const state = {}
+      const { keeper, settle, last } = await behind(upstream, state, type)
+      assert.equal(last().note, "The plan is known once this has run.")
+      state["3:7"] = { plan: plan(), exact: {} }
+      keeper.heardNode(RAN)
+      await settle()
+      assert.equal(last().plan.name, "made up")
+      set = "2"
+      keeper.look()
+      await settle()
+      assert.equal(last().plan?.name, upstream ? undefined : "made up")
+      set = "1"
+    }
+  })
+}
 
 test("the plan that auto took for another CLIP is not shown for the one now loaded", async () => {
   let file = "old"

@@ -118,14 +118,14 @@ def tell(event: str, data: dict) -> None:
 
 
 def note_plan(plan: Plan) -> None:
-    """Remembers the plan that the running node gave out, for it and the nodes behind it."""
+    """Remembers the plan that the running node gave out or was given, for it and the nodes behind it."""
     _note(NodeState(plan))
 
 
 def note_applied(clip, patched: Patched, report: str) -> None:
     """Remembers what `patched` was made of: the free parts, the plan if there was one, and of the dense `clip` the
-    bytes of every sub-block, so that the page's figures are those of this encoder in its format. `report` gives the
-    warnings."""
+    bytes of every sub-block, so that the page's figures are those of this encoder in its format (none where it was
+    never loaded whole). `report` gives the warnings."""
     if place() is None:
         return
     encoders = {slot: encoder for slot, encoder in text_encoders(clip).items() if slot in patched.applied}

@@ -46,4 +46,19 @@ class SkrrTestModels:
         return model, clip, vae
 
 
-NODE_CLASS_MAPPINGS = {"SkrrTestModels": SkrrTestModels}
+class SkrrTestSwitch:
+    """A switch as other packs have them, for a plan."""
+
+    RETURN_TYPES = ("SKRR_PLAN",)
+    FUNCTION = "switch"
+    CATEGORY = "skrr/testing"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"plan": ("SKRR_PLAN",), "on": ("BOOLEAN", {"default": True})}}
+
+    def switch(self, plan, on):
+        return (plan if on else None,)
+
+
+NODE_CLASS_MAPPINGS = {"SkrrTestModels": SkrrTestModels, "SkrrTestSwitch": SkrrTestSwitch}
