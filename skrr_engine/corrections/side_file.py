@@ -16,17 +16,16 @@ A kept sub-block that is re-used elsewhere has no matrix; a place has a bias or 
 everything else, and weights with another digest. A plan that needs corrections names the SHA-256 of the whole file.
 """
 
-import contextlib
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from ..disk import new_file, reading, writing
 from ..errors import PlanError, SkrrError
 from ..files.header import Header, read_header
 from ..files.tensor_reading import TensorReader
@@ -36,7 +35,7 @@ from ..plans.plan_json import dumps, loads
 from .added import Bias, Bridge
 from .found import Corrections
 
-__all__ = ["SideFile", "read_side_file", "side_file_for", "write_side_file"]
+__all__ = ["SideFile", "read_side_file", "side_file_for", "write_side_file", "write_tensors"]
 
 KEYS = VERSION_KEY, PLAN_KEY, WEIGHTS_KEY = "skrr_corrections", "skrr_corrected_plan", "skrr_corrected_weights"
 VERSION = "1"
@@ -73,17 +72,9 @@ def write_side_file(path: str | Path, plan: Plan, corrections: Mapping[str, Corr
         for slot, one in corrections.items()
         for (place, name), tensor in one.tensors.items()
     }
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(temporary, tensors, metadata)
+    with new_file(path) as temporary:
+        write_tensors(temporary, tensors, metadata)
         found = read_side_file(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise SkrrError(f"{path} cannot be written: {error.strerror}. Free space or change the folder.") from None
-    finally:
-        with contextlib.suppress(OSError):  # the error that left it is the one to tell
-            temporary.unlink()
     return found.note
 
 
@@ -125,8 +116,9 @@ def read_side_file(path: str | Path) -> SideFile:
     return SideFile(plan, corrections, SideFileNote(_sha256(header.path), weights))
 
 
-def _write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Equal bytes for equal content, because a plan names their digest; the library's own writer draws an order."""
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """A new safetensors file with equal bytes for equal content, because a plan names their digest; the library's own
+    writer draws an order."""
     names, items, at = {dtype: name for name, dtype in DTYPES.items()}, {"__metadata__": dict(metadata)}, 0
     # Wide elements first: readers need a tensor at a multiple of its element.
     order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
@@ -137,7 +129,7 @@ def _write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[st
         at = end
     text = json.dumps(items).encode()
     text += b" " * (-len(text) % 8)
-    with open(path, "xb") as file:
+    with writing(path), open(path, "xb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
             file.write(memoryview(tensors[name].reshape(-1).view(torch.uint8).numpy()))
@@ -235,10 +227,7 @@ def _check_cut(slot: str, cut: Cut, level: Level) -> None:
 
 def _sha256(path: Path) -> str:
     total = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while part := file.read(BUFFER):
-                total.update(part)
-    except OSError as error:
-        raise SkrrError(f"{path} cannot be read: {error.strerror}. Check the path.") from None
+    with reading(path), open(path, "rb") as file:
+        while part := file.read(BUFFER):
+            total.update(part)
     return total.hexdigest()

@@ -45,9 +45,11 @@ DIRECT = {
     "a correction of an encoder that is not cut": lambda: plan.make_level(
         INFO, {"t5xxl": plan.make_cut([46])}, None, plan.SideFileNote("0" * 64, {"clip_l": "0" * 64})
     ),
+    "a place that is no index": lambda: plan_json.loads(
+        plan_json.dumps(PLAN).replace('"reuse": {}', '"reuse": {"046": 44}')
+    ),
     "a line of a level with corrections": lambda: plan_text.dumps_level(PLAN, CORRECTED),
     "a side file of nothing": lambda: side_file.write_side_file("nowhere.safetensors", PLAN, {}),
-    "a side file where none can be": lambda: side_file.write_side_file("/dev/null/x", PLAN, {"t5xxl": FOUND}),
     "a side file for a level without": lambda: side_file.side_file_for("nowhere.safetensors", LEVEL),
     "a side file of another level": lambda: side_file.write_side_file("nowhere", PLAN, {"clip_l": FOUND}),
     "a file that is not there": lambda: header.read_header("nowhere/model.safetensors"),
@@ -83,7 +85,6 @@ def test_every_raise_of_the_readers_has_refused_something(fuzzed, tmp_path):
     reached = Counter(fuzzed.raised)
     for action in DIRECT.values():
         reached.update(raises(action))
-    reached.update(raises(lambda: side_file._sha256(tmp_path / "gone")))
     note = side_file.write_side_file(tmp_path / "one.safetensors", PLAN, {"t5xxl": FOUND})
     other = replace(LEVEL, corrections=replace(note, file="0" * 64))
     reached.update(raises(lambda: side_file.side_file_for(tmp_path / "one.safetensors", other)))
