@@ -29,8 +29,8 @@ from benchmarks.tables.command import weights_digest
 from benchmarks.tables.plans import Search, find_levels, key_of
 from skrr_engine.demo.layout import WEIGHTS
 from skrr_engine.demo.pipeline import Pipeline
+from skrr_engine.disk import write_atomically
 from skrr_engine.errors import SkrrError
-from skrr_engine.running.checkpoint import write_atomically
 
 __all__ = ["main"]
 

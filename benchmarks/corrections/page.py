@@ -55,11 +55,13 @@ def _about(cells: Cells) -> list[str]:
         f"- **D, null norm and pictures** are of captions in wordings and shape-colour pairs that none of these has: "
         f"{6 * sizes['held_out']} captions for D, {6 * -(-sizes['pictures'] // 6)} others for pictures. Null norm is "
         "that of the projected null prompt ÷ the dense one.",
+        "- **Fit, s** is by the clock, on a machine that did other work beside.",
         "- **Differences** are paired, caption by caption at the same noise; 95 % bootstraps over captions within "
         "their tasks and over draws.",
     ]
     if cells.missing:
-        lines.append(f"- **Missing**: {len(cells.missing)} of {len(cells.planned)} cells: {', '.join(cells.missing)}.")
+        names = "; ".join(cells.missing[:6]) + ("; and more" if len(cells.missing) > 6 else "")
+        lines.append(f"- **Missing**: {len(cells.missing)} of {len(cells.planned)} cells: {names}.")
     return lines
 
 

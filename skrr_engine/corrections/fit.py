@@ -17,19 +17,22 @@ selection prompts decides on the whole: corrections that do not lower it are not
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 
+from ..digest import digest_json
 from ..events import Notice, Phase, Step
 from ..measure.discrepancy import Discrepancy
-from ..measure.execute import Assignment, Call, advance, source_of
+from ..measure.execute import Assignment, Call, advance, as_json, source_of
 from ..measure.objective import Objective
 from ..precision import SUM
 from .added import Bias, Bridge, bridge_inputs, normalised
 from .corrected import CorrectedStack, listening
 from .estimate import check_budget, estimate_fit
 from .found import Corrections, cut_of, weights_digest
+from .journal import Journal
 from .sites import Settings, check_prompts, places_of, shared_sources
 from .solve import SingularError, low_rank, ridge
 from .statistics import Positions, Sums, error, token_weights
@@ -40,6 +43,8 @@ __all__ = ["Fitted", "Site", "fit_corrections"]
 
 # Bridges and biases are small, and half precision holds them to a few parts in ten thousand.
 ADDED = torch.float16
+# Raised when a fit with the same arguments finds something else than before.
+MEANING = 1
 
 
 @dataclass(frozen=True)
@@ -78,12 +83,14 @@ def fit_corrections(
     assignment: Assignment,
     settings: Settings | None = None,
     budget: int | None = None,
+    folder: str | Path | None = None,
 ) -> Fitted:
     """Corrections of the encoder of `fit` under `assignment`, which has none yet, from the prompts of `fit`; those of
     `selection`, which the fit may not see, choose. Takes two streams over the former through the encoder, and one
     place's sums at a time. Reports to `fit.report`: a Phase "fit", a Step a place, Notices, and a Tick before every
-    call, where the listener may raise. Raises SkrrError for too few prompts, more memory than `budget` (bytes beside
-    the encoder, see `estimate`), or a stream that is not finite."""
+    call, where the listener may raise. In `folder` every place that is done is kept until the end, so that a fit that
+    was stopped goes on where it was when it is called again. Raises SkrrError for too few prompts, more memory than
+    `budget` (bytes beside the encoder, see `estimate`), or a stream that is not finite."""
     settings = settings or Settings()
     settings.check()
     places = places_of(fit.stack, assignment, settings)
@@ -93,21 +100,28 @@ def fit_corrections(
     fit.report(Phase("fit", len(assignment)))
     fit.prepare()
     selection.prepare()
-    job = _Fit(varied_objective(fit, settings.noise), selection, assignment, settings)
+    chosen = {**asdict(settings), "stored": str(settings.stored)}
+    content = [MEANING, fit.identity, selection.identity, as_json(assignment), chosen]
+    journal = Journal(folder, digest_json(content))
+    job = _Fit(varied_objective(fit, settings.noise), selection, assignment, settings, journal)
     for place in range(len(assignment)):
         if place in places:
             job.site(place, places[place])
         if place <= max(places, default=-1):
             job.step(place)
         fit.report(Step(1))
-    return job.ended(max(places, default=-1) + 1)
+    found = job.ended(max(places, default=-1) + 1)
+    journal.clear(len(assignment))
+    return found
 
 
 class _Fit:
     """Where a fit is: the streams of all sets in front of one place, and what was found so far."""
 
-    def __init__(self, fit: Objective, selection: Objective, assignment: Assignment, settings: Settings):
-        self.fit, self.selection, self.settings = fit, selection, settings
+    def __init__(
+        self, fit: Objective, selection: Objective, assignment: Assignment, settings: Settings, journal: Journal
+    ):
+        self.fit, self.selection, self.settings, self.journal = fit, selection, settings, journal
         self.plain, self.assignment, self.stack = tuple(assignment), list(assignment), fit.stack
         # What the errors are judged by; the selection as it is has the last word.
         self.judge = varied_objective(selection, settings.noise)
@@ -174,6 +188,23 @@ class _Fit:
 
     def site(self, place: int, kind: str) -> None:
         """Fits what is fitted at `place`, and takes it if it helps on the selection prompts."""
+        kept = self.journal.find(place)
+        if kept is None:
+            site, tensors = self._fitted(place, kind)
+            self.journal.put(place, asdict(site), tensors)
+        else:
+            about, tensors = kept
+            site = Site(**{**about, "error": tuple(about["error"])})
+        self.sites.append(site)
+        if "matrix" in tensors:
+            self.matrices[place] = tensors["matrix"]
+            self.stack = CorrectedStack(self.fit.stack, self.matrices)
+        elif tensors:
+            self.added[place] = Bias(**tensors) if kind == "bias" else Bridge(**tensors)
+            self.assignment[place] = Call(source_of(self.assignment[place]), self.added[place].correction())
+
+    def _fitted(self, place: int, kind: str) -> tuple[Site, dict[str, torch.Tensor]]:
+        """The site, and what is taken there by its names, nothing where that does not help."""
         width = self.stack.architecture.width
         old = self.stack.output_matrix(place) if kind == "matrix" else None
         inputs = old.shape[1] if kind == "matrix" else 1 if kind == "bias" else width + 1
@@ -193,22 +224,19 @@ class _Fit:
             value = error(self._positions(self.judge, place, kind), change)
             if value < after:
                 rho, found, after, note = tried, factors, value, ""
-        if found is not None:
-            self._take(place, kind, old, [part.cpu() for part in found])
-        self.sites.append(Site(place, kind, inputs, sums.positions, rho, (before, after), found is not None, note))
+        tensors = {} if found is None else self._tensors(kind, old, [part.cpu() for part in found])
+        return Site(place, kind, inputs, sums.positions, rho, (before, after), found is not None, note), tensors
 
     def _solve(self, sums: Sums, rho: float, kind: str) -> tuple[torch.Tensor, ...]:
         return low_rank(sums, rho, self.settings.rank) if kind == "bridge" else (ridge(sums, rho),)
 
-    def _take(self, place: int, kind: str, old: torch.Tensor | None, found: list[torch.Tensor]) -> None:
+    def _tensors(self, kind: str, old: torch.Tensor | None, found: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What was solved, as it is kept."""
         if kind == "matrix":
             matrix = old.cpu().to(SUM) + found[0].T
-            self.matrices[place] = fitting(matrix, self.settings.stored or self._stream_dtype(old))
-            self.stack = CorrectedStack(self.fit.stack, self.matrices)
-            return
+            return {"matrix": fitting(matrix, self.settings.stored or self._stream_dtype(old))}
         parts = [fitting(part.T.contiguous(), ADDED) for part in found]
-        self.added[place] = Bias(parts[0][:, 0].contiguous()) if kind == "bias" else Bridge(*parts)
-        self.assignment[place] = Call(source_of(self.assignment[place]), self.added[place].correction())
+        return {"vector": parts[0][:, 0].contiguous()} if kind == "bias" else {"down": parts[0], "up": parts[1]}
 
     def _stream_dtype(self, old: torch.Tensor) -> torch.dtype:
         return torch.promote_types(old.dtype, self.streams[id(self.fit)][0].dense.dtype)

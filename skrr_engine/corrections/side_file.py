@@ -35,7 +35,7 @@ from ..plans.plan_json import dumps, loads
 from .added import Bias, Bridge
 from .found import Corrections
 
-__all__ = ["SideFile", "read_side_file", "side_file_for", "write_side_file"]
+__all__ = ["SideFile", "read_side_file", "side_file_for", "write_side_file", "write_tensors"]
 
 KEYS = VERSION_KEY, PLAN_KEY, WEIGHTS_KEY = "skrr_corrections", "skrr_corrected_plan", "skrr_corrected_weights"
 VERSION = "1"
@@ -73,7 +73,7 @@ def write_side_file(path: str | Path, plan: Plan, corrections: Mapping[str, Corr
         for (place, name), tensor in one.tensors.items()
     }
     with new_file(path) as temporary:
-        _write(temporary, tensors, metadata)
+        write_tensors(temporary, tensors, metadata)
         found = read_side_file(temporary)
     return found.note
 
@@ -116,8 +116,9 @@ def read_side_file(path: str | Path) -> SideFile:
     return SideFile(plan, corrections, SideFileNote(_sha256(header.path), weights))
 
 
-def _write(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Equal bytes for equal content, because a plan names their digest; the library's own writer draws an order."""
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """A new safetensors file with equal bytes for equal content, because a plan names their digest; the library's own
+    writer draws an order."""
     names, items, at = {dtype: name for name, dtype in DTYPES.items()}, {"__metadata__": dict(metadata)}, 0
     # Wide elements first: readers need a tensor at a multiple of its element.
     order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))

@@ -39,10 +39,12 @@ def correct_level(
     kinds: Sequence[str] = USUAL,
     settings: Mapping[str, Settings] = KINDS,
     budget: int | None = None,
+    folder: str | Path | None = None,
 ) -> CorrectedPlan:
     """Fits `level` of `plan` for its encoder `slot`, in each of `kinds` (names in `settings`), and writes the one with
     the lowest discrepancy over `selection` to `side_file`. The discrepancy of the new level is that one: over prompts
-    that chose, but that nothing was fitted on. Reports as `fit_corrections` does, which raises what it raises."""
+    that chose, but that nothing was fitted on. Reports, raises and keeps what it has in `folder` (one below it for each
+    kind) as `fit_corrections` does."""
     unknown = [kind for kind in kinds if kind not in settings]
     if unknown or not kinds:
         raise SkrrError(f"The kinds of corrections are {list(kinds)}; expected one or more of {', '.join(settings)}.")
@@ -51,7 +53,12 @@ def correct_level(
         raise PlanError(f"This level {what}. Choose a level without corrections that cuts the encoder.")
     cut = level.cuts[slot]
     assignment = assign(len(fit.stack.subblocks), cut.skip, cut.reuse_map)
-    fitted = {kind: fit_corrections(fit, selection, assignment, settings[kind], budget) for kind in kinds}
+    fitted = {
+        kind: fit_corrections(
+            fit, selection, assignment, settings[kind], budget, folder and Path(folder) / kind.replace(", ", "-")
+        )
+        for kind in kinds
+    }
     kind = min(fitted, key=lambda one: fitted[one].after.value)
     best = fitted[kind]
     alone = plan.with_levels([level])

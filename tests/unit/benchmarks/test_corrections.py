@@ -35,7 +35,7 @@ def test_it_runs_writes_a_page_and_goes_on(weights, tmp_path, capsys):
     assert main([*arguments, "--only", "*/bridge, all"]) == 0
     first = capsys.readouterr().err
     assert "0/42/bridge, all: " in first and "0/42/next" not in first
-    assert "**Missing**: 6 of 8 cells: dense, 0/42/plain," in text.read_text()
+    assert "**Missing**: 6 of 8 cells: dense; 0/42/plain;" in text.read_text()
     assert main(arguments) == 0
     second = capsys.readouterr().err
     assert "0/42/bridge, all: " not in second and "0/42/next: " in second
@@ -63,3 +63,7 @@ def test_a_target_out_of_reach_is_a_sentence(weights, tmp_path, capsys):
     arguments = ["--weights", str(weights), "--out", str(tmp_path / "x.json"), "--targets", "1.5"]
     assert main([*arguments, "--quick"]) == 2
     assert capsys.readouterr().err.startswith("corrections: ")
+
+
+def test_the_page_is_what_the_committed_cells_generate(capsys):
+    assert main(["--check"]) == 0, capsys.readouterr().out

@@ -45,6 +45,9 @@ DIRECT = {
     "a correction of an encoder that is not cut": lambda: plan.make_level(
         INFO, {"t5xxl": plan.make_cut([46])}, None, plan.SideFileNote("0" * 64, {"clip_l": "0" * 64})
     ),
+    "a place that is no index": lambda: plan_json.loads(
+        plan_json.dumps(PLAN).replace('"reuse": {}', '"reuse": {"046": 44}')
+    ),
     "a line of a level with corrections": lambda: plan_text.dumps_level(PLAN, CORRECTED),
     "a side file of nothing": lambda: side_file.write_side_file("nowhere.safetensors", PLAN, {}),
     "a side file for a level without": lambda: side_file.side_file_for("nowhere.safetensors", LEVEL),

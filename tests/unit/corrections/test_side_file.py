@@ -138,7 +138,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(kept, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(SkrrError, match=r"No space left on device\. Free some space"):
+    with pytest.raises(SkrrError, match=r"side\.safetensors cannot be written into .*: No space left on device\."):
         write_side_file(path, plan, {"t5xxl": found.corrections})
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
 
