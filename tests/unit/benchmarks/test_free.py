@@ -36,3 +36,21 @@ def test_no_part_is_larger_than_the_whole_and_none_is_counted_twice():
     for release in FOUND.values():
         for name, row in release.items():
             assert 0 <= shares(row)[0] <= shares(row)[1] < 100, name
+
+
+def cells(text):
+    """The rows of a page's tables, by their first cell."""
+    rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| ")
+    return {row[0]: row for row in rows}
+
+
+def test_the_readme_has_the_figures_of_the_page():
+    """Encoder, GB, free, with the table."""
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    said = cells(readme.partition("## What goes free")[2].partition("\n## ")[0])
+    page = cells((DOCS / "models.md").read_text(encoding="utf-8"))
+    del said["image model"]
+    assert len(said) == 11
+    for name, (_, encoder, size, _, free, with_table) in said.items():
+        found = page[name]
+        assert (encoder, size, free, with_table) == (found[1], found[4], found[9], found[10]), name
