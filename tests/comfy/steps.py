@@ -44,7 +44,7 @@ def prune(pack, clip, skip=SKIP, reuse=None, slot="t5xxl"):
 
 def without_free(pack, clip, plan=None, **keep):
     """Patched: `clip` without its free parts and with the cuts of `plan`, as Skrr CLIP Loader gives it."""
-    free = pack("nodes.comfy_host.clip.free").find_free(clip, tables=False, **keep)
+    free = pack("nodes.comfy_host.clip.free").find_free(clip, tables=True, **keep)
     level = None if plan is None else plan.levels[0]
     return pack("nodes.comfy_host.clip.patching").make_smaller(clip, plan, level, free)
 

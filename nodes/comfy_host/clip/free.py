@@ -99,15 +99,16 @@ def parts_of(tree, parts) -> set[int]:
     return gone
 
 
-def take_out(tree, parts) -> None:
-    """Removes `parts` from a tree that is ours alone, and has it say so where they would be used."""
+def take_out(tree, parts, table=HostTable) -> None:
+    """Removes `parts` from a tree that is ours alone, and has it say so where they would be used. `table` makes what
+    stands in for an embedding table out of its module."""
     models = find_models(tree)
     for part in parts:
         sd_model = models[part.slot]
         transformer = sd_model.transformer
         anatomy = anatomy_of(transformer)
         for path in part.paths:
-            _replace(transformer, path, part.kind, anatomy)
+            _replace(transformer, path, part.kind, anatomy.stub if part.kind == "layers" else table)
         if part.kind in ("layers", "norm"):
             guard_states(transformer.get_submodule(anatomy.core), *part.kept)
         if part.kind == "projection":
@@ -118,12 +119,12 @@ def take_out(tree, parts) -> None:
             transformer.generate = refuse_text
 
 
-def _replace(transformer, path: str, kind: str, anatomy: Anatomy) -> None:
+def _replace(transformer, path: str, kind: str, stand_in) -> None:
     parent, _, name = path.rpartition(".")
     parent = transformer.get_submodule(parent)
     if kind in ("head", "tower"):
         delattr(parent, name)
     elif kind == "table":
-        setattr(parent, name, HostTable(getattr(parent, name)))
+        setattr(parent, name, stand_in(getattr(parent, name)))
     else:
-        setattr(parent, name, anatomy.stub() if kind == "layers" else torch.nn.Identity())
+        setattr(parent, name, stand_in() if kind == "layers" else torch.nn.Identity())

@@ -13,11 +13,12 @@ import torch
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.files.header import Header
 from ....skrr_engine.files.tensor_reading import DTYPES, TensorReader
+from ..weights.file_table import FileRows
 from ..weights.weights import is_quantized
 from .encoder_choice import EncoderFile
 from .outlines import META, Load, as_comfyui_reads, built_as, names_of
 
-__all__ = ["fill", "runs_where"]
+__all__ = ["check_whole", "fill", "rows_in_files", "runs_where"]
 
 # By these ComfyUI finds out in which dtype an encoder is built.
 TYPICAL = ("encoder.final_layer_norm.weight", "model.norm.weight", "model.layers.0.input_layernorm.weight")
@@ -38,33 +39,46 @@ def runs_where(files: list[EncoderFile], device: str) -> dict[str, torch.device]
     return {"load_device": load, "offload_device": offload, "initial_device": META}
 
 
-def fill(clip, loads: list[Load]) -> None:
+def rows_in_files(tables: list, loads: list[Load]) -> dict[int, FileRows]:
+    """For those embedding modules of `tables` that a file holds as they are, by their id: their rows there."""
+    ids, found = {id(module) for module in tables}, {}
+    for load in loads:
+        for path, module in load.module.named_modules():
+            name = f"{path}.weight"
+            there = load.name_in_file(name) if id(module) in ids and name in load.state else None
+            header = load.outline.file.header
+            if there is not None and header.tensors[there].shape == tuple(module.weight.shape):
+                found[id(module)] = FileRows(header, there)
+    return found
+
+
+def fill(clip, loads: list[Load], in_files: dict[int, FileRows]) -> None:
     """Puts the files' tensors into the CLIP's tree, which was made smaller after it was built from the files' outlines.
-    Raises SkrrError when a file does not bring all that its encoder needs."""
+    The tables that stay `in_files` (see `rows_in_files`) are left without data."""
     patcher = clip.patcher
     for load in loads:
         for module in load.module.modules():
             if hasattr(module, "factory_kwargs"):
                 module.factory_kwargs["device"] = patcher.offload_device  # where a quantised layer puts what it loads
-        state = _kept(load, patcher)
-        load.module.load_state_dict(state, strict=False, assign=True)
-        _check_whole(load.module, load.outline.file, patcher.offload_device)
+        tables = {f"{path}.weight" for path, module in load.module.named_modules() if id(module) in in_files}
+        load.module.load_state_dict(_kept(load, tables, patcher), strict=False, assign=True)
 
 
-def _kept(load: Load, patcher) -> dict[str, torch.Tensor]:
-    """What `load.module` still has a place for, with data, in the dtypes that ComfyUI gave it."""
+def _kept(load: Load, tables: set[str], patcher) -> dict[str, torch.Tensor]:
+    """What `load.module` still has a place for, with data but for the `tables`, in the dtypes that ComfyUI gave it."""
     names = _places(load)
     state = {name: load.state[name] for name in names if not load.state[name].is_meta}
-    empty = [name for name in names if name not in state]
+    empty = [name for name in names if name not in state and name not in tables]
     if patcher.is_dynamic():  # ComfyUI takes weights as they are mapped, whatever their dtype
-        return state | _data(load, empty, {}, _mapped(load.outline.file.header))
+        state |= _data(load, empty, {}, _mapped(load.outline.file.header))
+        return state | {name: load.state[name] for name in tables}
     plain = {name: p.dtype for name, p in load.module.named_parameters() if not is_quantized(p)}
     dtypes = {name: dtype for name, dtype in plain.items() if dtype.is_floating_point}
     state |= _data(load, empty, dtypes)
     for name, tensor in state.items():
         if tensor.dtype != torch.uint8 or tensor.dim() > 1:  # marks of layers are read where they are
             state[name] = tensor.to(dtypes.get(name, tensor.dtype)).to(patcher.offload_device)
-    return state
+    return state | {name: load.state[name].to(dtypes.get(name, load.state[name].dtype)) for name in tables}
 
 
 def _places(load: Load) -> list[str]:
@@ -103,8 +117,25 @@ def _mapped(header: Header) -> dict[str, torch.Tensor]:
     return {name: state[name].to(built_as(state[name].dtype)) for name in header.tensors}
 
 
-def _check_whole(module, file: EncoderFile, device: torch.device) -> None:
-    """Every weight must have come from the file: ComfyUI leaves others uninitialised."""
+def check_whole(clip, loads: list[Load]) -> None:
+    """Every weight must have come from a file: ComfyUI leaves others uninitialised. Raises SkrrError."""
+    for load in loads:
+        lacking = _lacking(load.module, clip.patcher.offload_device)
+        if lacking:
+            raise SkrrError(
+                f"{load.outline.file.header.path.name} is not whole: it lacks {len(lacking)} tensors, the first "
+                f"{lacking[0]}. Write or download it again."
+            )
+    if lacking := _lacking(clip.patcher.model, clip.patcher.offload_device):
+        names = " and ".join(dict.fromkeys(load.outline.file.header.path.name for load in loads))
+        raise SkrrError(
+            f"{names} do not make the whole of this type's CLIP: {lacking[0]} and {len(lacking) - 1} more tensors are "
+            "in none of them. Choose all the files that the type takes."
+        )
+
+
+def _lacking(module, device: torch.device) -> list[str]:
+    """The names of the weights below `module` that no file filled. Fills those that files often do not have."""
     lacking = []
     for path, part in module.named_modules():
         # A quantised layer without its weight has none at all.
@@ -119,8 +150,4 @@ def _check_whole(module, file: EncoderFile, device: torch.device) -> None:
                 setattr(part, name, torch.nn.Parameter(value, requires_grad=False))
             else:
                 lacking.append(full)
-    if lacking:
-        raise SkrrError(
-            f"{file.header.path.name} is not whole: it lacks {len(lacking)} tensors, the first {lacking[0]}. "
-            "Write or download it again."
-        )
+    return lacking

@@ -12,9 +12,10 @@ from ....skrr_engine.plans.plan_json import dumps, loads
 from ..clip.free import FreePart, find_free, take_out
 from ..clip.patching import Applied, Patched, cut_tree, freed_with
 from ..clip.trees import ATTACHMENT, FREED, choose_encoder, find_models, tree_family
+from ..weights.file_table import FileRows, FileTable
 from ..weights.memory import module_bytes, rest
 from .encoder_choice import EncoderFile, find_cuts, open_header, plan_inside
-from .filling import fill, runs_where
+from .filling import check_whole, fill, rows_in_files, runs_where
 from .outlines import Load, Outline, loads_of, outline
 
 __all__ = ["CLIP_TYPES", "load_kept"]
@@ -54,7 +55,7 @@ def load_kept(
     files = find_cuts(headers, plan, level)
     clip, from_files = _build([outline(file) for file in files], clip_type, device, disable_dynamic)
     _check_type(clip, clip_type, files, from_files)
-    free = find_free(clip, tables=False, **keep)
+    free, in_files = _free_parts(clip, from_files, keep)
     before = module_bytes(clip.patcher.model)
     applied, dense = (
         {},
@@ -69,12 +70,25 @@ def load_kept(
     clip.patcher.set_attachments(FREED, freed_with(clip, free))
     clip.patcher.set_attachments(ATTACHMENT, applied)
     cut_tree(clip.patcher.model, {slot: found.cut for slot, found in applied.items()})
-    take_out(clip.patcher.model, free)
-    fill(clip, from_files)
+    take_out(clip.patcher.model, [part for part in free if part.kind != "table"])
+    fill(clip, from_files, in_files)
+    tables = [part for part in free if part.kind == "table"]
+    take_out(clip.patcher.model, tables, lambda module: FileTable(module, in_files[id(module)]))
+    check_whole(clip, from_files)
     rest(clip.patcher)
     clip.patcher.size = 0
     clip.patcher.cached_patcher_init = (_reload, (paths, clip_type, text, device, keep))
     return _patched(clip, files, plan, level, applied, free, before, dense)
+
+
+def _free_parts(clip, from_files: list[Load], keep: dict) -> tuple[tuple[FreePart, ...], dict[int, FileRows]]:
+    """The free parts, and the rows of the tables among them, by the module's id. A table that its file does not hold as
+    it is read (older names, formats that cross rows) is loaded like all the rest."""
+    free = find_free(clip, tables=True, **keep)
+    models = find_models(clip.patcher.model)
+    tables = {part: models[part.slot].transformer.get_submodule(*part.paths) for part in free if part.kind == "table"}
+    in_files = rows_in_files(list(tables.values()), from_files)
+    return tuple(part for part in free if part not in tables or id(tables[part]) in in_files), in_files
 
 
 def _patched(clip, files, plan, level, applied, free: tuple[FreePart, ...], before: int, dense: dict) -> Patched:

@@ -63,18 +63,19 @@ def fake_tokenizers(monkeypatch):
 
 @pytest.fixture
 def files_of(monkeypatch, tmp_path):
-    """files_of(family, dtype) -> (paths, loader type) of its small files with random weights."""
+    """files_of(family, dtype) -> (paths, loader type) of its small files with random weights. `others` are options of
+    ComfyUI's class."""
     families.small_towers(monkeypatch.setitem, monkeypatch.setattr)
     monkeypatch.setattr("folder_paths.get_folder_paths", lambda kind: [str(tmp_path)])
     narrow_heads(monkeypatch)
     fake_tokenizers(monkeypatch)
 
-    def make(name, dtype=torch.float16, seed=3):
+    def make(name, dtype=torch.float16, seed=3, write=save_file, **others):
         kind, width, layers, more, names, detected = KINDS[name]
         family, tree = FAMILIES[name], families.build(FAMILIES[name])
         if tree is None or kind.upper() not in comfy.sd.CLIPType.__members__:
             pytest.skip(f"this ComfyUI has no {name}")
-        small = sizes(width, layers, **more)
+        small = sizes(width, layers, **more) | others
         options = dict.fromkeys((f"{key}_model_config" for key in family.keys if key not in ("l", "g")), small)
         options |= {"_model_config": small, "llama_model_config": small}
         options["clip_l_model_config"] = CLIP
@@ -90,7 +91,7 @@ def files_of(monkeypatch, tmp_path):
             if name == "FLUX.2 dev":
                 state["tekken_model"] = torch.frombuffer(bytearray(b"a tokenizer"), dtype=torch.uint8)
             paths.append(tmp_path / f"{name} {slot}.safetensors")
-            save_file(state, paths[-1])
+            write(state, paths[-1])
         return paths, kind
 
     return make
@@ -146,3 +147,59 @@ def test_the_same_as_comfyuis_loader_and_skrr_apply(pack, files_of, monkeypatch,
     gone = {path for part in loaded.free for path in part.paths if part.kind != "table"}
     names = KINDS[name][4]
     assert not any(file_name(f"{path}.", names) in f"{read}." for path in gone for read in asked)
+
+
+def test_pictures_and_writing_are_read_where_they_are_asked_for(pack, files_of, monkeypatch):
+    paths, kind = files_of("Qwen-Image")
+    dense, load = dense_of(paths, kind), pack("nodes.comfy_host.files.loading").load_kept
+    loaded = load(paths, kind, pictures=True, text_generation=True)
+    assert loaded.free == () and loaded.clip_bytes[0] == loaded.clip_bytes[1]
+    assert_same(loaded.clip, dense)
+    tokens = families.tokens_for(FAMILIES["Qwen-Image"], range(5, 40))
+    picture = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(1))
+    tokens["qwen25_7b"][0][20] = ({"type": "image", "data": picture, "original_type": "image"}, 1.0)
+    shown = load(paths, kind, pictures=True)
+    assert [part.kind for part in shown.free] == ["table"]
+    wanted = dense.encode_from_tokens(tokens, return_dict=True)
+    same(shown.clip.encode_from_tokens(tokens, return_dict=True), wanted)
+    with pytest.raises(pack("skrr_engine.errors").SkrrError, match=r"cannot look at pictures any more"):
+        load(paths, kind).clip.encode_from_tokens(tokens, return_dict=True)
+
+
+def test_textual_inversion_weights_and_repeated_tokens(pack, files_of):
+    """The table stays in its file; what stands beside tokens is right all the same."""
+    paths, kind = files_of("Qwen-Image", dtype=torch.bfloat16, vocab_size=151_700)  # padding is token 151643
+    dense, loaded = dense_of(paths, kind), pack("nodes.comfy_host.files.loading").load_kept(paths, kind).clip
+    word = torch.rand(3, 64, generator=torch.Generator().manual_seed(4))
+    row = [(7, 1.0), (7, 1.3), (299, 0.5), (word[0], 1.0), *((n, 1.0) for n in range(60)), (0, 1.0)]
+    tokens = {"qwen25_7b": [row]}
+    same(loaded.encode_from_tokens(tokens, return_dict=True), dense.encode_from_tokens(tokens, return_dict=True))
+    table = loaded.patcher.model.qwen25_7b.transformer.model.embed_tokens
+    assert table.weight.dtype == torch.bfloat16 and table.weight.untyped_storage().nbytes() == 2
+
+
+@pytest.mark.parametrize("change", ["removed", "written anew"])
+def test_a_file_that_is_no_longer_what_it_was_is_a_sentence(pack, files_of, change):
+    paths, kind = files_of("Qwen-Image")
+    loaded = pack("nodes.comfy_host.files.loading").load_kept(paths, kind).clip
+    encoded(loaded, "Qwen-Image")
+    if change == "removed":
+        paths[0].unlink()
+    else:
+        paths[0].write_bytes(paths[0].read_bytes()[:-2])
+    with pytest.raises(pack("skrr_engine.errors").SkrrError, match=r"was changed or removed since Skrr CLIP Loader"):
+        encoded(loaded, "Qwen-Image")
+
+
+def test_a_file_that_lacks_a_tensor_or_does_not_fit_is_a_sentence(pack, files_of):
+    from safetensors.torch import load_file
+
+    paths, kind = files_of("Qwen-Image")
+    error, load = pack("skrr_engine.errors").SkrrError, pack("nodes.comfy_host.files.loading").load_kept
+    with pytest.raises(error, match=r"Type flux and these 1 files make a CLIP of type QwenImageTEModel_"):
+        load(paths, "flux")
+    state = load_file(paths[0])
+    lost = "model.layers.3.mlp.up_proj.weight"
+    save_file({name: value for name, value in state.items() if name != lost}, paths[0])
+    with pytest.raises(error, match=f"is not whole: it lacks 1 tensors, the first {lost}"):
+        load(paths, kind)
