@@ -13,7 +13,7 @@ from .kinds import writes_its_condition
 from .reads import Reads, reads_of
 from .trees import find_models
 
-__all__ = ["FreePart", "find_free", "parts_of", "take_out"]
+__all__ = ["FreePart", "find_free", "part_bytes", "parts_of", "take_out"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class FreePart:
 
     `kind`: "layers", "norm", "head", "tower", "projection" or "table". `paths` are below the transformer; `kept` is
     (layers, how many of them stay, whether the last norm stays). `size` is in bytes, in the storage format; `why` ends
-    a sentence for people."""
+    a sentence for people. `tensors` are (name, dtype that it stands for, shape) of its weights."""
 
     slot: str
     kind: str
@@ -30,6 +30,7 @@ class FreePart:
     kept: tuple[int, int, bool]
     size: int
     why: str
+    tensors: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...] = ()
 
 
 def find_free(clip, *, pictures=False, text_generation=False, tables: bool | None = None) -> tuple[FreePart, ...]:
@@ -83,9 +84,12 @@ def _measured(slot: str, transformer, anatomy: Anatomy, parts) -> list[FreePart]
     kept = (layers, layers - len(taken.get("layers", ())), anatomy.norm is not None and "norm" not in taken)
     found = []
     for kind, paths, why in parts:
-        size = sum(module_bytes(transformer.get_submodule(path)) for path in paths)
+        modules = {path: transformer.get_submodule(path) for path in paths}
+        size = sum(map(module_bytes, modules.values()))
         if size:
-            found.append(FreePart(slot, kind, paths, kept, size, why))
+            weights = [(f"{path}.{name}", p) for path in paths for name, p in modules[path].named_parameters()]
+            tensors = tuple((name, p.dtype, tuple(p.shape)) for name, p in weights)
+            found.append(FreePart(slot, kind, paths, kept, size, why, tensors))
     return found
 
 
@@ -97,6 +101,12 @@ def parts_of(tree, parts) -> set[int]:
             module = models[part.slot].transformer.get_submodule(path)
             gone.update(id(tensor) for tensor in (*module.parameters(), *module.buffers()))
     return gone
+
+
+def part_bytes(tree, part: FreePart) -> int:
+    """What the part takes in the tree, which still holds it."""
+    transformer = find_models(tree)[part.slot].transformer
+    return sum(module_bytes(transformer.get_submodule(path)) for path in part.paths)
 
 
 def take_out(tree, parts, table=HostTable) -> None:

@@ -1,7 +1,7 @@
 """Which of the given files a level cuts, and what stands in for what is missing in them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ....skrr_engine.errors import PlanError, SkrrError
@@ -11,6 +11,7 @@ from ....skrr_engine.files.tensor_names import find_encoders
 from ....skrr_engine.plans.architecture import Architecture
 from ....skrr_engine.plans.plan import Level, Plan
 from ....skrr_engine.plans.plan_json import loads
+from .freed_files import free_in
 
 __all__ = ["EncoderFile", "find_cuts", "open_header", "plan_inside"]
 
@@ -18,11 +19,13 @@ __all__ = ["EncoderFile", "find_cuts", "open_header", "plan_inside"]
 @dataclass(frozen=True)
 class EncoderFile:
     """One file. `slot`: the encoder in it that is cut. `stand_ins`: what a smaller file lacks and ComfyUI needs to
-    recognise the encoder (name -> dtype as safetensors names it, shape)."""
+    recognise the encoder (name -> dtype as safetensors names it, shape). `sizes`: the bytes of the free parts that it
+    was written without, by their kind."""
 
     header: Header
     slot: str | None = None
     stand_ins: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_pruned(self) -> bool:
@@ -59,7 +62,7 @@ def plan_inside(headers: list[Header], plan: Plan | None) -> tuple[Plan, Level] 
 def find_cuts(headers: list[Header], plan: Plan | None, level: Level | None) -> list[EncoderFile]:
     """The files, each with the slot of the encoder that `level` cuts in it, if there is one. Raises PlanError when no
     file fits an encoder of the plan, SkrrError for checkpoints."""
-    files = {header.path: EncoderFile(header) for header in headers}
+    files = {header.path: EncoderFile(header, None, *free_in(header)) for header in headers}
     for header in headers if level is None else ():
         prefixes = [encoder.prefix for encoder in find_encoders(header.tensors)]
         if prefixes and all(prefixes):
@@ -69,10 +72,11 @@ def find_cuts(headers: list[Header], plan: Plan | None, level: Level | None) -> 
         for header in headers:
             if PLAN_KEY in header.metadata:
                 _check_prefix(header)
+                stand_ins = files[header.path].stand_ins
                 lacking = {
                     n: ("F16", s) for i in cut.skip for n, s in _sub_block(shape, i).items() if n not in header.tensors
                 }
-                files[header.path] = EncoderFile(header, slot, lacking)
+                files[header.path] = replace(files[header.path], slot=slot, stand_ins=lacking | stand_ins)
                 break
             try:
                 encoder = match_encoder(header, plan, slot)
@@ -81,7 +85,7 @@ def find_cuts(headers: list[Header], plan: Plan | None, level: Level | None) -> 
                 continue
             if encoder.prefix:
                 raise _checkpoint(header)
-            files[header.path] = EncoderFile(header, slot)
+            files[header.path] = replace(files[header.path], slot=slot)
             break
         else:
             raise PlanError(errors[0])

@@ -120,11 +120,16 @@ def _mapped(header: Header) -> dict[str, torch.Tensor]:
 def check_whole(clip, loads: list[Load]) -> None:
     """Every weight must have come from a file: ComfyUI leaves others uninitialised. Raises SkrrError."""
     for load in loads:
-        lacking = _lacking(load.module, clip.patcher.offload_device)
+        lacking, file = _lacking(load.module, clip.patcher.offload_device), load.outline.file
+        if lacking and file.sizes:
+            raise SkrrError(
+                f"{file.header.path.name} was written without parts that this needs: {len(lacking)} tensors, the first "
+                f"{lacking[0]}. Load the whole file, or switch pictures and text_generation off."
+            )
         if lacking:
             raise SkrrError(
-                f"{load.outline.file.header.path.name} is not whole: it lacks {len(lacking)} tensors, the first "
-                f"{lacking[0]}. Write or download it again."
+                f"{file.header.path.name} is not whole: it lacks {len(lacking)} tensors, the first {lacking[0]}. Write "
+                "or download it again."
             )
     if lacking := _lacking(clip.patcher.model, clip.patcher.offload_device):
         names = " and ".join(dict.fromkeys(load.outline.file.header.path.name for load in loads))

@@ -1,6 +1,7 @@
 """Loads a CLIP from safetensors files and reads only the tensors that are needed: none of its free parts, and of the
 rest what a plan keeps."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import comfy.sd
@@ -88,7 +89,11 @@ def _free_parts(clip, from_files: list[Load], keep: dict) -> tuple[tuple[FreePar
     models = find_models(clip.patcher.model)
     tables = {part: models[part.slot].transformer.get_submodule(*part.paths) for part in free if part.kind == "table"}
     in_files = rows_in_files(list(tables.values()), from_files)
-    return tuple(part for part in free if part not in tables or id(tables[part]) in in_files), in_files
+    free = [part for part in free if part not in tables or id(tables[part]) in in_files]
+    slots = {id(model.transformer): slot for slot, model in models.items()}
+    written = {slots[id(load.module)]: load.outline.file.sizes for load in from_files if id(load.module) in slots}
+    # What a file was written without has lost its format: its bytes are in the file's metadata.
+    return tuple(replace(part, size=written[part.slot].get(part.kind, part.size)) for part in free), in_files
 
 
 def _patched(clip, files, plan, level, applied, free: tuple[FreePart, ...], before: int, dense: dict) -> Patched:

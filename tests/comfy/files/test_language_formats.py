@@ -62,4 +62,4 @@ def test_quantised(pack, files_of, name, table):  # noqa: F811
     def write(state, path):
         save_file(quantised(state, name, table), path)
 
-    check(pack, *files_of(NAME, num_hidden_layers=2, hidden_size=128, intermediate_size=128, write=write))
+    check(pack, *files_of(NAME, num_hidden_layers=2, hidden_size=256, intermediate_size=256, write=write))

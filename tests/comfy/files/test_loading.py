@@ -117,7 +117,8 @@ def test_a_saved_encoder_opens_with_nothing_else_given(pack, here):
     small = here / "text_encoders" / "small.safetensors"
     with safe_open(small, "pt") as written, safe_open(path, "pt") as original:
         assert set(written.keys()) < set(original.keys())
-        assert all(torch.equal(written.get_tensor(key), original.get_tensor(key)) for key in written.keys())
+        tensors = {key: written.get_tensor(key) for key in written.keys()}
+        assert all(torch.equal(tensors[key], original.get_tensor(key)) for key in tensors if tensors[key].numel())
     loaded = pack(host + "files.loading").load_kept([small], "sd3")
     assert_same(loaded.clip, cut.clip)
     assert pack(host + "clip.trees").choose_encoder(loaded.clip).applied == plan.levels[0].cuts["clip_l"]
