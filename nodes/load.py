@@ -1,4 +1,4 @@
-"""SkrrCLIPLoader and SkrrProjection: read of a file only what is needed."""
+"""Skrr CLIP Loader and Skrr Projection: read of a file only what is needed."""
 
 from comfy_api.latest import io
 
@@ -9,7 +9,7 @@ from .comfy_host.files.loading import CLIP_TYPES, load_kept
 from .comfy_host.page.pages_state import note_applied
 from .comfy_host.report.reporting import report_of
 from .types import PLAN, PROJECTION
-from .wired import check_plan
+from .wired import UNWIRED, check_plan
 
 NONE, ENCODERS, DENOISERS = "none", "text_encoders", "diffusion_models"
 
@@ -19,7 +19,7 @@ def _no_files(kind: str, node: str) -> str:
 
 
 class SkrrCLIPLoader(io.ComfyNode):
-    """Files and plan -> CLIP."""
+    """Files and, for more, a plan -> CLIP."""
 
     @classmethod
     def define_schema(cls):
@@ -38,8 +38,9 @@ class SkrrCLIPLoader(io.ComfyNode):
             display_name="Skrr CLIP Loader",
             category="Skrr",
             description=(
-                "Loads text encoders like ComfyUI's own loaders, but reads only what the plan keeps, so that the rest "
-                "never takes RAM. A file written by Skrr Save Encoder needs no plan."
+                "Loads text encoders like ComfyUI's own loaders, but what no picture reads is never read from the "
+                "disk and takes no RAM. With a plan even less is read. A file written by Skrr Save Encoder brings its "
+                "plan."
             ),
             search_aliases=["load clip", "load pruned T5", "dual clip loader"],
             inputs=[
@@ -52,10 +53,29 @@ class SkrrCLIPLoader(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="How much smaller: the plan's smallest level with at least this share removed is taken.",
+                    tooltip="How much smaller: the plan's smallest level with at least this share removed is taken. "
+                    "0 takes nothing of the plan.",
                 ),
                 io.Combo.Input("device", options=["default", "cpu"], tooltip="cpu keeps the encoder off the GPU."),
-                PLAN.Input("plan", optional=True, tooltip="From Skrr Load Plan. Not for a file that brings its own."),
+                PLAN.Input(
+                    "plan",
+                    optional=True,
+                    tooltip="From Skrr Load Plan. Without one only what no picture reads is left out. Not for a file "
+                    "that brings its own.",
+                ),
+                # These last: saved workflows know the values before them by their order.
+                io.Boolean.Input(
+                    "pictures",
+                    default=False,
+                    optional=True,
+                    tooltip="Reads also the part of the encoder that looks at pictures, for nodes that show it some.",
+                ),
+                io.Boolean.Input(
+                    "text_generation",
+                    default=False,
+                    optional=True,
+                    tooltip="Reads also what the encoder needs to write text: its head and all its layers.",
+                ),
             ],
             outputs=[
                 io.Clip.Output("clip", tooltip="The smaller CLIP."),
@@ -70,17 +90,19 @@ class SkrrCLIPLoader(io.ComfyNode):
         return _no_files(ENCODERS, "Skrr CLIP Loader") if file1 is None else True
 
     @classmethod
-    def execute(cls, file1, file2, file3, file4, type, sparsity, device, plan=None):
+    def execute(
+        cls, file1, file2, file3, file4, type, sparsity, device, plan=UNWIRED, pictures=False, text_generation=False
+    ):
         if file1 is None:
             raise SkrrError(_no_files(ENCODERS, "Skrr CLIP Loader"))
-        if plan is not None:
+        if plan is not UNWIRED:
             check_plan(plan, "Skrr CLIP Loader")
         paths = [model_file(ENCODERS, name) for name in (file1, file2, file3, file4) if name != NONE]
-        if plan is not None and sparsity == 0:
-            raise SkrrError("A sparsity of 0 keeps everything: use ComfyUI's own CLIP loader for that.")
-        level = None if plan is None else plan.level_for(sparsity)
-        patched = load_kept(paths, type, plan, level, device)
-        report = report_of(patched, None if plan is None else sparsity)
+        taken = None if plan is UNWIRED or sparsity == 0 else plan
+        level = None if taken is None else taken.level_for(sparsity)
+        keep = {"pictures": pictures, "text_generation": text_generation}
+        patched = load_kept(paths, type, taken, level, device, **keep)
+        report = report_of(patched, None if taken is None else sparsity)
         note_applied(patched.clip, patched, report)
         return io.NodeOutput(patched.clip, report)
 

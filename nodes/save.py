@@ -1,14 +1,14 @@
-"""SkrrSaveEncoder: the smaller encoder as a file of its own."""
+"""Skrr Save Encoder: the smaller encoder as a file of its own."""
 
 from comfy_api.latest import io
 
-from .comfy_host.clip.trees import LARGEST, choose_encoder
-from .comfy_host.files.saving import save_encoder
+from .comfy_host.clip.trees import LARGEST
+from .comfy_host.files.saving import encoder_to_save, save_encoder
 from .wired import check_clip
 
 
 class SkrrSaveEncoder(io.ComfyNode):
-    """CLIP -> safetensors file in models/text_encoders, the plan inside."""
+    """CLIP -> safetensors file in models/text_encoders, with its plan if there is one."""
 
     @classmethod
     def define_schema(cls):
@@ -17,8 +17,8 @@ class SkrrSaveEncoder(io.ComfyNode):
             display_name="Skrr Save Encoder",
             category="Skrr",
             description=(
-                "Writes the kept tensors of a pruned text encoder, and the plan, into one safetensors file that "
-                "Skrr CLIP Loader opens again with nothing else given."
+                "Writes a smaller text encoder, without what no picture reads and what the plan removed, into one "
+                "safetensors file that Skrr CLIP Loader opens again with nothing else given."
             ),
             search_aliases=["save pruned T5", "clip save"],
             is_output_node=True,
@@ -44,5 +44,5 @@ class SkrrSaveEncoder(io.ComfyNode):
     @classmethod
     def execute(cls, clip, encoder, filename, bake_lora, overwrite):
         check_clip(clip, "Skrr Save Encoder")
-        sentence = save_encoder(choose_encoder(clip, encoder), filename, bake_lora, overwrite)
+        sentence = save_encoder(encoder_to_save(clip, encoder), filename, bake_lora, overwrite)
         return io.NodeOutput(sentence, ui={"text": [sentence]})

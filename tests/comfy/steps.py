@@ -42,6 +42,13 @@ def prune(pack, clip, skip=SKIP, reuse=None, slot="t5xxl"):
     return pack("nodes.comfy_host.clip.patching").apply_level(clip, plan, plan.levels[0])
 
 
+def without_free(pack, clip, plan=None, **keep):
+    """Patched: `clip` without its free parts and with the cuts of `plan`, as Skrr CLIP Loader gives it."""
+    free = pack("nodes.comfy_host.clip.free").find_free(clip, tables=True, **keep)
+    level = None if plan is None else plan.levels[0]
+    return pack("nodes.comfy_host.clip.patching").make_smaller(clip, plan, level, free)
+
+
 def encode(clip, text=TEXT):
     """The conditioning, loaded and run as CLIPTextEncode does."""
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0].clone()

@@ -14,7 +14,7 @@ from .kinds import writes_its_condition
 from .reads import Reads, reads_of
 from .trees import find_models
 
-__all__ = ["FreePart", "find_free", "parts_of", "take_out"]
+__all__ = ["FreePart", "find_free", "part_bytes", "parts_of", "take_out"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class FreePart:
 
     `kind`: "layers", "norm", "head", "tower", "projection" or "table". `paths` are below the transformer; `kept` is
     (layers, how many of them stay, whether the last norm stays). `size` is in bytes, in the storage format; `why` ends
-    a sentence for people."""
+    a sentence for people. `tensors` are (name, dtype that it stands for, shape) of its weights."""
 
     slot: str
     kind: str
@@ -31,6 +31,7 @@ class FreePart:
     kept: tuple[int, int, bool]
     size: int
     why: Because
+    tensors: tuple[tuple[str, torch.dtype, tuple[int, ...]], ...] = ()
 
 
 def find_free(clip, *, pictures=False, text_generation=False, tables: bool | None = None) -> tuple[FreePart, ...]:
@@ -84,9 +85,12 @@ def _measured(slot: str, transformer, anatomy: Anatomy, parts) -> list[FreePart]
     kept = (layers, layers - len(taken.get("layers", ())), anatomy.norm is not None and "norm" not in taken)
     found = []
     for kind, paths, why in parts:
-        size = sum(module_bytes(transformer.get_submodule(path)) for path in paths)
+        modules = {path: transformer.get_submodule(path) for path in paths}
+        size = sum(map(module_bytes, modules.values()))
         if size:
-            found.append(FreePart(slot, kind, paths, kept, size, why))
+            weights = [(f"{path}.{name}", p) for path in paths for name, p in modules[path].named_parameters()]
+            tensors = tuple((name, p.dtype, tuple(p.shape)) for name, p in weights)
+            found.append(FreePart(slot, kind, paths, kept, size, why, tensors))
     return found
 
 
@@ -100,15 +104,22 @@ def parts_of(tree, parts) -> set[int]:
     return gone
 
 
-def take_out(tree, parts) -> None:
-    """Removes `parts` from a tree that is ours alone, and has it say so where they would be used."""
+def part_bytes(tree, part: FreePart) -> int:
+    """What the part takes in the tree, which still holds it."""
+    transformer = find_models(tree)[part.slot].transformer
+    return sum(module_bytes(transformer.get_submodule(path)) for path in part.paths)
+
+
+def take_out(tree, parts, table=HostTable) -> None:
+    """Removes `parts` from a tree that is ours alone, and has it say so where they would be used. `table` makes what
+    stands in for an embedding table out of its module."""
     models = find_models(tree)
     for part in parts:
         sd_model = models[part.slot]
         transformer = sd_model.transformer
         anatomy = anatomy_of(transformer)
         for path in part.paths:
-            _replace(transformer, path, part.kind, anatomy)
+            _replace(transformer, path, part.kind, anatomy.stub if part.kind == "layers" else table)
         if part.kind in ("layers", "norm"):
             guard_states(transformer.get_submodule(anatomy.core), *part.kept)
         if part.kind == "projection":
@@ -119,12 +130,12 @@ def take_out(tree, parts) -> None:
             transformer.generate = refuse_text
 
 
-def _replace(transformer, path: str, kind: str, anatomy: Anatomy) -> None:
+def _replace(transformer, path: str, kind: str, stand_in) -> None:
     parent, _, name = path.rpartition(".")
     parent = transformer.get_submodule(parent)
     if kind in ("head", "tower"):
         delattr(parent, name)
     elif kind == "table":
-        setattr(parent, name, HostTable(getattr(parent, name)))
+        setattr(parent, name, stand_in(getattr(parent, name)))
     else:
-        setattr(parent, name, anatomy.stub() if kind == "layers" else torch.nn.Identity())
+        setattr(parent, name, stand_in() if kind == "layers" else torch.nn.Identity())

@@ -19,7 +19,7 @@ from .free import FreePart, parts_of, take_out
 from .leaks import refuse_leaks
 from .trees import ATTACHMENT, FREED, Freed, TextEncoder, choose_encoder, find_models, text_encoders
 
-__all__ = ["Applied", "Patched", "apply_level", "cut_tree", "make_smaller"]
+__all__ = ["Applied", "Patched", "apply_level", "cut_tree", "freed_with", "make_smaller"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def make_smaller(clip, plan: Plan | None = None, level: Level | None = None, fre
     _make_smaller(tree, cuts, free)
     pruned, dropped = _new_patcher(patcher, tree, cuts, free, shared)
     pruned.set_attachments(ATTACHMENT, {**earlier, **now})
-    pruned.set_attachments(FREED, _freed(clip, free))
+    pruned.set_attachments(FREED, freed_with(clip, free))
     result = copy.copy(clip)  # not clip.clone(): a clone thrown away later drops pinned buffers it shares
     result.patcher, result.cond_stage_model = pruned, tree
     result.tokenizer_options = clip.tokenizer_options.copy()
@@ -102,7 +102,7 @@ def make_smaller(clip, plan: Plan | None = None, level: Level | None = None, fre
     )
 
 
-def _freed(clip, free: tuple[FreePart, ...]) -> dict[str, Freed]:
+def freed_with(clip, free: tuple[FreePart, ...]) -> dict[str, Freed]:
     """What is gone of each encoder, that of an earlier Skrr Apply included, with its shape when it was whole."""
     freed = dict(clip.patcher.get_attachment(FREED) or {})
     encoders = text_encoders(clip)

@@ -1,29 +1,31 @@
-"""Which of the given files a level cuts, what of them is not read, and what stands in for what is missing."""
+"""Which of the given files a level cuts, and what stands in for what is missing in them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ....skrr_engine.errors import PlanError, SkrrError
 from ....skrr_engine.files.files import PLAN_KEY, PREFIXES_KEY, match_encoder
 from ....skrr_engine.files.header import Header, read_header
-from ....skrr_engine.files.tensor_names import find_encoders, tensors_of
+from ....skrr_engine.files.tensor_names import find_encoders
 from ....skrr_engine.plans.architecture import Architecture
 from ....skrr_engine.plans.plan import Level, Plan
 from ....skrr_engine.plans.plan_json import loads
+from .freed_files import free_in
 
 __all__ = ["EncoderFile", "find_cuts", "open_header", "plan_inside"]
 
 
 @dataclass(frozen=True)
 class EncoderFile:
-    """One file. Where its encoder is cut: the slot, the names that are not read, and what a pruned file lacks and
-    ComfyUI needs to recognise the encoder (name -> shape)."""
+    """One file. `slot`: the encoder in it that is cut. `stand_ins`: what a smaller file lacks and ComfyUI needs to
+    recognise the encoder (name -> dtype as safetensors names it, shape). `sizes`: the bytes of the free parts that it
+    was written without, by their kind."""
 
     header: Header
     slot: str | None = None
-    gone: frozenset[str] = frozenset()
-    stand_ins: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    stand_ins: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_pruned(self) -> bool:
@@ -57,17 +59,24 @@ def plan_inside(headers: list[Header], plan: Plan | None) -> tuple[Plan, Level] 
     return found, found.levels[0]
 
 
-def find_cuts(headers: list[Header], plan: Plan, level: Level) -> list[EncoderFile]:
-    """The files, each with what `level` takes out of it. A pruned file's tensors are all kept: none goes. Raises
-    PlanError when no file fits an encoder of the plan, SkrrError for checkpoints."""
-    files = {header.path: EncoderFile(header) for header in headers}
-    for slot, cut in level.cuts.items():
+def find_cuts(headers: list[Header], plan: Plan | None, level: Level | None) -> list[EncoderFile]:
+    """The files, each with the slot of the encoder that `level` cuts in it, if there is one. Raises PlanError when no
+    file fits an encoder of the plan, SkrrError for checkpoints."""
+    files = {header.path: EncoderFile(header, None, *free_in(header)) for header in headers}
+    for header in headers if level is None else ():
+        prefixes = [encoder.prefix for encoder in find_encoders(header.tensors)]
+        if prefixes and all(prefixes):
+            raise _checkpoint(header)
+    for slot, cut in level.cuts.items() if level is not None else ():
         errors, shape = [], plan.encoders[slot].architecture
         for header in headers:
             if PLAN_KEY in header.metadata:
                 _check_prefix(header)
-                lacking = {n: s for i in cut.skip for n, s in _sub_block(shape, i).items() if n not in header.tensors}
-                files[header.path] = EncoderFile(header, slot, frozenset(), lacking)
+                stand_ins = files[header.path].stand_ins
+                lacking = {
+                    n: ("F16", s) for i in cut.skip for n, s in _sub_block(shape, i).items() if n not in header.tensors
+                }
+                files[header.path] = replace(files[header.path], slot=slot, stand_ins=lacking | stand_ins)
                 break
             try:
                 encoder = match_encoder(header, plan, slot)
@@ -75,15 +84,19 @@ def find_cuts(headers: list[Header], plan: Plan, level: Level) -> list[EncoderFi
                 errors.append(str(error))
                 continue
             if encoder.prefix:
-                raise SkrrError(
-                    f"{header.path.name} is a checkpoint with the encoder inside. Load it with ComfyUI's own "
-                    "checkpoint loader and put Skrr Apply behind it."
-                )
-            files[header.path] = EncoderFile(header, slot, frozenset(tensors_of(encoder.tensors, shape, cut.skip)))
+                raise _checkpoint(header)
+            files[header.path] = replace(files[header.path], slot=slot)
             break
         else:
             raise PlanError(errors[0])
     return list(files.values())
+
+
+def _checkpoint(header: Header) -> SkrrError:
+    return SkrrError(
+        f"{header.path.name} is a checkpoint with the encoder inside. Load it with ComfyUI's own checkpoint loader and "
+        "put Skrr Apply behind it."
+    )
 
 
 def _check_prefix(header: Header) -> None:

@@ -1,179 +1,158 @@
-"""Builds a CLIP from files without memory, and puts in only the tensors that are kept.
+"""Puts into a CLIP that was built without data only the tensors that are kept.
 
 ComfyUI allocates an encoder whole before it reads a file, and safetensors maps the file whole: touched or not, Windows
-counts both in full. So ComfyUI's loader gets a state dict without data first (PyTorch's meta device: names, shapes
-and dtypes, by which it recognises and builds the encoder). Then the tree is cut, and what is left takes its tensors
-from the file, each read into memory of its own. Under dynamic VRAM ComfyUI maps files on purpose, and runs weights
-from the mapping: there the mapped tensors are put in.
+counts both in full. So ComfyUI's loader gets outlines without data first (`outlines.py`). Then the tree is made
+smaller, and what is left takes its tensors from the file, each read into memory of its own. Under dynamic VRAM ComfyUI
+maps files on purpose, and runs weights from the mapping: there the mapped tensors are put in.
 """
 
-import json
-
 import comfy.model_management as mm
-import comfy.utils
 import torch
 
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.files.header import Header
 from ....skrr_engine.files.tensor_reading import DTYPES, TensorReader
-from ..clip.trees import find_models
+from ..weights.file_table import FileRows
 from ..weights.weights import is_quantized
 from .encoder_choice import EncoderFile
+from .outlines import META, Load, as_comfyui_reads, built_as, names_of
 from .whole_files import load_whole
 
-__all__ = ["META", "fill", "outline", "runs_where"]
+__all__ = ["check_whole", "fill", "rows_in_files", "runs_where"]
 
-META = torch.device("meta")
-# Where a quantised file keeps the formats of its layers, and the mark of the older kind.
-QUANTISED, SCALED = "_quantization_metadata", "scaled_fp8"
-# By these ComfyUI knows CLIP files in other names, which it translates as a whole.
-OTHER_NAMES = ("transformer.resblocks.0.ln_1.weight", "text_projection")
-# Two names of one table in T5 files; ComfyUI reads the second.
-TABLE, SHARED = "encoder.embed_tokens.weight", "shared.weight"
+# By these ComfyUI finds out in which dtype an encoder is built.
+TYPICAL = ("encoder.final_layer_norm.weight", "model.norm.weight", "model.layers.0.input_layernorm.weight")
 # CLIP files without a text projection are common, and ComfyUI runs them.
 OFTEN_ABSENT = frozenset({"text_projection.weight"})
 
 
-def outline(file: EncoderFile) -> dict[str, torch.Tensor]:
-    """The state dict of `file` without data, for ComfyUI to recognise and build the encoder by. Only what is no
-    weight has data: a tokenizer in the file, single values, the marks of quantised layers."""
-    header, state = file.header, {}
-    with TensorReader(header) as reader:
-        for name, ours in zip(header.tensors, _names(header), strict=True):
-            shape, dtype = header.tensors[name].shape, _built_as(reader.dtype(name))
-            if shape in ((), (1,)) or (dtype == torch.uint8 and len(shape) == 1):
-                state[ours] = reader.read(name, dtype)
-            else:
-                state[ours] = torch.empty(shape, dtype=dtype, device=META)
-    stand_ins = {n: torch.empty(shape, dtype=torch.float16, device=META) for n, shape in file.stand_ins.items()}
-    # These last: a file's list of quantised layers may still name them, and they are plain.
-    return _as_comfyui_reads(state, header) | stand_ins
-
-
-def runs_where(headers: list[Header], device: str) -> dict[str, torch.device]:
+def runs_where(files: list[EncoderFile], device: str) -> dict[str, torch.device]:
     """ComfyUI's model options for a CLIP of these files: built on the meta device, loaded and kept where ComfyUI's
     own loaders would. `device` is "default" or "cpu"."""
     offload = torch.device("cpu") if device == "cpu" else mm.text_encoder_offload_device()
     load = torch.device("cpu") if device == "cpu" else mm.text_encoder_device()
-    norms = [header.tensors.get("encoder.final_layer_norm.weight") for header in headers]
-    dtypes = [mm.text_encoder_dtype(load), *(_built_as(DTYPES[norm.dtype]) for norm in norms if norm is not None)]
+    stored = [file.header.tensors[name].dtype for file in files for name in TYPICAL if name in file.header.tensors]
+    dtypes = [mm.text_encoder_dtype(load), *(built_as(DTYPES[name]) for name in stored if name in DTYPES)]
     # ComfyUI does the same while it builds, but would move there what has no data yet.
     if not all(mm.supports_cast(load, dtype) for dtype in dtypes):
         load = offload
     return {"load_device": load, "offload_device": offload, "initial_device": META}
 
 
-def fill(clip, files: list[EncoderFile], outlines: list[dict[str, torch.Tensor]]) -> None:
-    """Puts the files' tensors into the (cut) tree of `clip`, which was built from their outlines. Raises SkrrError
-    when a file does not bring all that its encoder needs."""
+def rows_in_files(tables: list, loads: list[Load]) -> dict[int, FileRows]:
+    """For those embedding modules of `tables` that a file holds as they are, by their id: their rows there."""
+    ids, found = {id(module) for module in tables}, {}
+    for load in loads:
+        for path, module in load.module.named_modules():
+            name = f"{path}.weight"
+            there = load.name_in_file(name) if id(module) in ids and name in load.state else None
+            header = load.outline.file.header
+            if there is not None and header.tensors[there].shape == tuple(module.weight.shape):
+                found[id(module)] = FileRows(header, there)
+    return found
+
+
+def fill(clip, loads: list[Load], in_files: dict[int, FileRows]) -> None:
+    """Puts the files' tensors into the CLIP's tree, which was made smaller after it was built from the files' outlines.
+    The tables that stay `in_files` (see `rows_in_files`) are left without data."""
     patcher = clip.patcher
-    encoders = {slot: model.transformer for slot, model in find_models(patcher.model).items()}
-    for file, built_from in sorted(zip(files, outlines, strict=True), key=lambda pair: pair[0].slot is None):
-        transformer = encoders.pop(file.slot or _slot_of(file.header, built_from, encoders))
-        for module in transformer.modules():
+    for load in loads:
+        for module in load.module.modules():
             if hasattr(module, "factory_kwargs"):
                 module.factory_kwargs["device"] = patcher.offload_device  # where a quantised layer puts what it loads
-        state = _mapped(file) if patcher.is_dynamic() else _read(file, transformer, patcher.offload_device)
-        transformer.load_state_dict(state, strict=False, assign=True)
-        _check_whole(transformer, file.header, patcher.offload_device)
+        tables = {f"{path}.weight" for path, module in load.module.named_modules() if id(module) in in_files}
+        load.module.load_state_dict(_kept(load, tables, patcher), strict=False, assign=True)
 
 
-def _slot_of(header: Header, built_from: dict[str, torch.Tensor], encoders: dict) -> str:
-    """Which of the encoders a file was built into: the one that has its shapes."""
-
-    def overlap(slot: str) -> float:
-        """The share of names in common, 0 where a shape differs."""
-        ours = {name: p.shape for name, p in encoders[slot].named_parameters() if not is_quantized(p)}
-        both = ours.keys() & built_from.keys()
-        return all(ours[n] == built_from[n].shape for n in both) * len(both) / len(ours.keys() | built_from.keys())
-
-    best = max(encoders, key=overlap)
-    if not overlap(best):
-        raise SkrrError(
-            f"{header.path.name} fits none of the encoders that this type is made of ({', '.join(encoders)}). Choose "
-            "one file for each of them."
-        )
-    return best
-
-
-def _read(file: EncoderFile, transformer, device: torch.device) -> dict[str, torch.Tensor]:
-    """What `transformer` has a place for, in the dtypes that ComfyUI gave it."""
-    header = file.header
-    plain = {name: p.dtype for name, p in transformer.named_parameters() if not is_quantized(p)}
+def _kept(load: Load, tables: set[str], patcher) -> dict[str, torch.Tensor]:
+    """What `load.module` still has a place for, with data but for the `tables`, in the dtypes that ComfyUI gave it."""
+    names = _places(load)
+    state = {name: load.state[name] for name in names if not load.state[name].is_meta}
+    empty = [name for name in names if name not in state and name not in tables]
+    if patcher.is_dynamic():  # ComfyUI takes weights as they are mapped, whatever their dtype
+        state |= _data(load, empty, {}, _mapped(load.outline.file.header))
+        return state | {name: load.state[name] for name in tables}
+    plain = {name: p.dtype for name, p in load.module.named_parameters() if not is_quantized(p)}
     dtypes = {name: dtype for name, dtype in plain.items() if dtype.is_floating_point}
-    stored = dict(zip(_names(header), header.tensors, strict=True))
-    wanted = {name for name in stored if stored[name] not in file.gone}
-    if not any(name in stored for name in OTHER_NAMES):
-        modules = {path for path, module in transformer.named_modules() if hasattr(module, "weight")}
-        modules |= {name.rpartition(".")[0] for name in plain}
-        wanted = {name for name in wanted if name.rpartition(".")[0] in modules or name == SCALED}
-    state = {}
+    state |= _data(load, empty, dtypes)
+    for name, tensor in state.items():
+        if tensor.dtype != torch.uint8 or tensor.dim() > 1:  # marks of layers are read where they are
+            state[name] = tensor.to(dtypes.get(name, tensor.dtype)).to(patcher.offload_device)
+    return state | {name: load.state[name].to(dtypes.get(name, load.state[name].dtype)) for name in tables}
+
+
+def _places(load: Load) -> list[str]:
+    """The names of what `load.module` still has a place for."""
+    modules = {path for path, module in load.module.named_modules() if hasattr(module, "weight")}
+    named = [*load.module.named_parameters(), *load.module.named_buffers()]
+    modules |= {name.rpartition(".")[0] for name, _ in named}
+    return [name for name in load.state if name.rpartition(".")[0] in modules]
+
+
+def _data(load: Load, names: list[str], dtypes: dict, mapped: dict | None = None) -> dict[str, torch.Tensor]:
+    """What the file, or what is `mapped` of it, holds for `names`."""
+    header = load.outline.file.header
+    if load.outline.stored is None:
+        there = mapped or _read(header, {name: name for name in header.tensors}, {})
+        names_now = zip(header.tensors, names_of(header), strict=True)
+        whole = as_comfyui_reads({now: there[name] for name, now in names_now}, header)
+        return {name: whole[name] for name in names}
+    stored = {name: load.name_in_file(name) for name in names}
+    stored = {name: there for name, there in stored.items() if there is not None}  # the others are stand-ins
+    return _read(header, stored, dtypes) if mapped is None else {name: mapped[n] for name, n in stored.items()}
+
+
+def _read(header: Header, stored: dict[str, str], dtypes: dict[str, torch.dtype]) -> dict[str, torch.Tensor]:
+    """name -> the tensor that `stored` names, each converted while it is read where `dtypes` has another."""
     with TensorReader(header) as reader:
-        for name in sorted(wanted, key=lambda name: header.tensors[stored[name]].start):
-            state[name] = reader.read(stored[name], dtypes.get(name)).to(device)
-    state = _as_comfyui_reads(state, header)
-    return {name: tensor.to(dtypes.get(name, tensor.dtype)) for name, tensor in state.items()}
+        return {
+            name: reader.read(stored[name], dtypes.get(name) or built_as(reader.dtype(stored[name])))
+            for name in sorted(stored, key=lambda name: header.tensors[stored[name]].start)
+        }
 
 
-def _mapped(file: EncoderFile) -> dict[str, torch.Tensor]:
-    """All kept tensors as ComfyUI maps them under dynamic VRAM, which reads nothing yet."""
-    state = load_whole(file.header)
-    names = dict(zip(file.header.tensors, _names(file.header), strict=True))
-    state = {names[name]: t.to(_built_as(t.dtype)) for name, t in state.items() if name not in file.gone}
-    return _as_comfyui_reads(state, file.header)
+def _mapped(header: Header) -> dict[str, torch.Tensor]:
+    """All tensors as ComfyUI maps them under dynamic VRAM, which reads nothing yet."""
+    state = load_whole(header)
+    return {name: state[name].to(built_as(state[name].dtype)) for name in header.tensors}
 
 
-def _built_as(stored: torch.dtype) -> torch.dtype:
-    """The dtype that ComfyUI is told. It casts no float64 to any device, and would build on the meta device and then
-    move what has no data; nothing computes with the digits that float32 leaves out."""
-    return torch.float32 if stored == torch.float64 else stored
-
-
-def _names(header: Header) -> list[str]:
-    """The names of the header's tensors, in its order, with a T5's embedding under the name that ComfyUI reads."""
-    alone = TABLE in header.tensors and SHARED not in header.tensors
-    return [SHARED if alone and name == TABLE else name for name in header.tensors]
-
-
-def _as_comfyui_reads(state: dict, header: Header) -> dict:
-    """`state` under today's names, as ComfyUI's own CLIP loader changes what older files hold: the marks of
-    quantised layers (of those that are there), and open_clip's names."""
-    metadata = dict(header.metadata)
-    if QUANTISED in metadata:
-        try:
-            listed = json.loads(metadata[QUANTISED])
-            listed["layers"] = {name: layer for name, layer in listed["layers"].items() if f"{name}.weight" in state}
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+def check_whole(clip, loads: list[Load]) -> None:
+    """Every weight must have come from a file: ComfyUI leaves others uninitialised. Raises SkrrError."""
+    for load in loads:
+        lacking, file = _lacking(load.module, clip.patcher.offload_device), load.outline.file
+        if lacking and file.sizes:
             raise SkrrError(
-                f"{header.path.name} is damaged: its list of quantised layers cannot be read. Download it again."
-            ) from None
-        metadata[QUANTISED] = json.dumps(listed)
-    state = comfy.utils.convert_old_quants(state, model_prefix="", metadata=metadata)[0]
-    if OTHER_NAMES[0] in state:
-        return comfy.utils.clip_text_transformers_convert(state, "", "")
-    if OTHER_NAMES[1] in state:
-        state["text_projection.weight"] = state.pop(OTHER_NAMES[1]).transpose(0, 1).contiguous()
-    return state
+                f"{file.header.path.name} was written without parts that this needs: {len(lacking)} tensors, the first "
+                f"{lacking[0]}. Load the whole file, or switch pictures and text_generation off."
+            )
+        if lacking:
+            raise SkrrError(
+                f"{file.header.path.name} is not whole: it lacks {len(lacking)} tensors, the first {lacking[0]}. Write "
+                "or download it again."
+            )
+    if lacking := _lacking(clip.patcher.model, clip.patcher.offload_device):
+        names = " and ".join(dict.fromkeys(load.outline.file.header.path.name for load in loads))
+        raise SkrrError(
+            f"{names} do not make the whole of this type's CLIP: {lacking[0]} and {len(lacking) - 1} more tensors are "
+            "in none of them. Choose all the files that the type takes."
+        )
 
 
-def _check_whole(transformer, header: Header, device: torch.device) -> None:
-    """Every weight must have come from the file: ComfyUI leaves others uninitialised."""
+def _lacking(module, device: torch.device) -> list[str]:
+    """The names of the weights below `module` that no file filled. Fills those that files often do not have."""
     lacking = []
-    for path, module in transformer.named_modules():
+    for path, part in module.named_modules():
         # A quantised layer without its weight has none at all.
-        if hasattr(module, "factory_kwargs") and getattr(module, "weight", None) is None:
+        if hasattr(part, "factory_kwargs") and getattr(part, "weight", None) is None:
             lacking.append(f"{path}.weight")
-        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+        for name, tensor in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
             full = f"{path}.{name}".removeprefix(".")
             if not tensor.is_meta:
                 continue
             if full in OFTEN_ABSENT:
                 value = torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)
-                setattr(module, name, torch.nn.Parameter(value, requires_grad=False))
+                setattr(part, name, torch.nn.Parameter(value, requires_grad=False))
             else:
                 lacking.append(full)
-    if lacking:
-        raise SkrrError(
-            f"{header.path.name} is not whole: it lacks {len(lacking)} tensors, the first {lacking[0]}. "
-            "Write or download it again."
-        )
+    return lacking

@@ -1,5 +1,7 @@
-"""Loads a CLIP from safetensors files and reads only the tensors that a plan keeps."""
+"""Loads a CLIP from safetensors files and reads only the tensors that are needed: none of its free parts, and of the
+rest what a plan keeps."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import comfy.sd
@@ -9,23 +11,25 @@ from ....skrr_engine.disk import reading
 from ....skrr_engine.errors import PlanError, SkrrError
 from ....skrr_engine.plans.plan import Level, Plan
 from ....skrr_engine.plans.plan_json import dumps, loads
-from ..clip.patching import Applied, Patched, cut_tree
-from ..clip.trees import ATTACHMENT, choose_encoder, find_models, tree_family
+from ..clip.free import FreePart, find_free, take_out
+from ..clip.patching import Applied, Patched, cut_tree, freed_with
+from ..clip.trees import ATTACHMENT, FREED, choose_encoder, find_models, tree_family
+from ..weights.file_table import FileRows, FileTable
 from ..weights.memory import module_bytes, rest
 from .encoder_choice import EncoderFile, find_cuts, open_header, plan_inside
-from .filling import fill, outline, runs_where
+from .filling import check_whole, fill, rows_in_files, runs_where
+from .outlines import Load, Outline, loads_of, outline
 
 __all__ = ["CLIP_TYPES", "load_kept"]
 
-# The types of ComfyUI's own CLIP loaders whose trees hold a T5 or CLIP that Skrr can cut, those that this release has.
-CLIP_TYPES = tuple(
-    name
-    for name in (
-        *("flux", "sd3", "pixart", "chroma", "sdxl", "stable_diffusion", "wan", "hidream", "mochi", "ltxv"),
-        *("hunyuan_video", "cosmos", "cogvideox", "stable_cascade", "stable_audio", "ace"),
-    )
-    if name == "sdxl" or hasattr(comfy.sd.CLIPType, name.upper())  # SDXL has no type of its own there
+# SDXL has no type of its own in ComfyUI's list. Those that were here first stand first.
+FIRST = (
+    *("flux", "sd3", "pixart", "chroma", "sdxl", "stable_diffusion", "wan", "hidream", "mochi", "ltxv"),
+    *("hunyuan_video", "cosmos", "cogvideox", "stable_cascade", "stable_audio", "ace"),
 )
+KNOWN = {"sdxl", *(kind.name.lower() for kind in comfy.sd.CLIPType)}
+# The types of ComfyUI's own CLIP loaders, those that this release has.
+CLIP_TYPES = (*(name for name in FIRST if name in KNOWN), *sorted(KNOWN.difference(FIRST)))
 # What the types must turn out to be, by `tree_family`; the others have a tree of their own.
 TREES = {"flux": "flux", "sd3": "sd3", "pixart": "pixart", "chroma": "pixart", "sdxl": "sdxl"}
 
@@ -37,8 +41,10 @@ def load_kept(
     level: Level | None = None,
     device: str = "default",
     disable_dynamic: bool = False,
+    **keep: bool,
 ) -> Patched:
-    """The CLIP of `paths`, with the cuts of `level` (of `plan`), or of the plan inside a pruned file.
+    """The CLIP of `paths` without its free parts, with the cuts of `level` (of `plan`), or of the plan inside a pruned
+    file. `keep` are `pictures` and `text_generation` of `find_free`.
 
     `device` is "default" or "cpu", as in ComfyUI's loaders. Raises PlanError when no file fits the plan,
     SkrrError for files that cannot be read this way.
@@ -48,78 +54,119 @@ def load_kept(
     headers = [open_header(path) for path in paths]
     text = None if plan is None or level is None else dumps(plan.with_levels([level]))
     plan, level = plan_inside(headers, plan) or (plan, level)
-    if plan is None or level is None:
-        raise SkrrError("None of the files has a plan inside. Connect a plan, or use ComfyUI's own CLIP loader.")
     files = find_cuts(headers, plan, level)
-    outlines = [outline(file) for file in files]
-    clip = _build(files, outlines, clip_type, device, disable_dynamic)
-    _check_type(clip, clip_type, len(paths))
-    applied, dense, taken = {}, {}, plan.with_levels([level])
-    for slot, cut in level.cuts.items():
+    clip, from_files = _build([outline(file) for file in files], clip_type, device, disable_dynamic)
+    _check_type(clip, clip_type, files, from_files)
+    free, in_files = _free_parts(clip, from_files, keep)
+    before = module_bytes(clip.patcher.model)
+    applied, dense = (
+        {},
+        {slot: module_bytes(model.transformer) for slot, model in find_models(clip.patcher.model).items()},
+    )
+    for slot, cut in level.cuts.items() if level is not None else ():
         encoder = choose_encoder(clip, slot)
         differences = plan.encoders[slot].architecture.differences(encoder.architecture)
         if differences:
             raise PlanError(f"The files make another encoder {slot} than the plan is for: {'; '.join(differences)}.")
-        applied[slot], dense[slot] = Applied(cut, encoder.architecture, taken), module_bytes(encoder.transformer)
-    cut_tree(clip.patcher.model, dict(level.cuts))
-    fill(clip, files, outlines)
+        applied[slot] = Applied(cut, encoder.architecture, plan.with_levels([level]))
+    clip.patcher.set_attachments(FREED, freed_with(clip, free))
+    clip.patcher.set_attachments(ATTACHMENT, applied)
+    cut_tree(clip.patcher.model, {slot: found.cut for slot, found in applied.items()})
+    take_out(clip.patcher.model, [part for part in free if part.kind != "table"])
+    fill(clip, from_files, in_files)
+    tables = [part for part in free if part.kind == "table"]
+    take_out(clip.patcher.model, tables, lambda module: FileTable(module, in_files[id(module)]))
+    check_whole(clip, from_files)
     rest(clip.patcher)
     clip.patcher.size = 0
-    clip.patcher.set_attachments(ATTACHMENT, applied)
-    clip.patcher.cached_patcher_init = (_reload, (paths, clip_type, text, device))
-    kept = {slot: module_bytes(choose_encoder(clip, slot).transformer) for slot in level.cuts}
+    clip.patcher.cached_patcher_init = (_reload, (paths, clip_type, text, device, keep))
+    return _patched(clip, files, plan, level, applied, free, before, dense)
+
+
+def _free_parts(clip, from_files: list[Load], keep: dict) -> tuple[tuple[FreePart, ...], dict[int, FileRows]]:
+    """The free parts, and the rows of the tables among them, by the module's id. A table that its file does not hold as
+    it is read (older names, formats that cross rows) is loaded like all the rest."""
+    free = find_free(clip, tables=True, **keep)
+    models = find_models(clip.patcher.model)
+    tables = {part: models[part.slot].transformer.get_submodule(*part.paths) for part in free if part.kind == "table"}
+    in_files = rows_in_files(list(tables.values()), from_files)
+    free = [part for part in free if part not in tables or id(tables[part]) in in_files]
+    slots = {id(model.transformer): slot for slot, model in models.items()}
+    written = {slots[id(load.module)]: load.outline.file.sizes for load in from_files if id(load.module) in slots}
+    # What a file was written without has lost its format: its bytes are in the file's metadata.
+    return tuple(replace(part, size=written[part.slot].get(part.kind, part.size)) for part in free), in_files
+
+
+def _patched(clip, files, plan, level, applied, free: tuple[FreePart, ...], before: int, dense: dict) -> Patched:
+    """The CLIP with the figures of its report; `before` and `dense` are those of the tree as it was built."""
+    models = find_models(clip.patcher.model)
+    kept = {slot: module_bytes(models[slot].transformer) for slot in dense}
     for file in files:
         if file.is_pruned:
             # What it lacks has no format of its own: taken as that of the rest.
-            shape = applied[file.slot].architecture
-            dense[file.slot] = round(kept[file.slot] / (1 - shape.sparsity(level.cuts[file.slot].skip)))
-    after = module_bytes(clip.patcher.model)
+            shape, cut = applied[file.slot].architecture, level.cuts[file.slot]
+            gone = sum(part.size for part in free if part.slot == file.slot)
+            whole = round((kept[file.slot] + gone) / (1 - shape.sparsity(cut.skip)))
+            before, dense[file.slot] = before + whole - dense[file.slot], whole
+    smaller = {*applied, *(part.slot for part in free)}
     return Patched(
         clip=clip,
         plan=plan,
         level=level,
         applied=applied,
-        encoder_bytes={slot: (dense[slot], kept[slot]) for slot in level.cuts},
-        clip_bytes=(after + sum(dense[slot] - kept[slot] for slot in level.cuts), after),
+        encoder_bytes={slot: (dense[slot], kept[slot]) for slot in dense if slot in smaller},
+        clip_bytes=(before, module_bytes(clip.patcher.model)),
         shared=None,
+        free=free,
     )
 
 
-def _reload(paths: list[Path], clip_type: str, text: str | None, device: str, disable_dynamic: bool = False):
+def _reload(paths: list[Path], clip_type: str, text: str | None, device: str, keep: dict, disable_dynamic=False):
     """ComfyUI's `cached_patcher_init` factory: the same again, for hooks and several GPUs. `text` is the plan's,
-    None where a file brings it."""
+    None where a file brings it or there is none."""
     plan = None if text is None else loads(text)
     level = None if plan is None else plan.levels[0]
-    return load_kept(paths, clip_type, plan, level, device, disable_dynamic).clip.patcher
+    return load_kept(paths, clip_type, plan, level, device, disable_dynamic, **keep).clip.patcher
 
 
-def _check_type(clip, clip_type: str, files: int) -> None:
+def _check_type(clip, clip_type: str, files: list[EncoderFile], from_files: list[Load]) -> None:
     """ComfyUI guesses what to build from the number and kind of files; a wrong guess would show at sampling."""
     tree = clip.patcher.model
     slots, family = find_models(tree), tree_family(tree)
-    if len(slots) != files or TREES.get(clip_type, family) != family:
+    transformers = {id(model.transformer): slot for slot, model in slots.items()}
+    # A module gets the names that it has, and others that it does not know.
+    filled = {}
+    for load in from_files:
+        if load.state.keys() & load.module.state_dict().keys():
+            filled.setdefault(id(load.module), []).append(load.outline.file)
+    used = {id(file) for found in filled.values() for file in found}
+    whole = transformers.keys() <= filled.keys() and all(len(found) == 1 for found in filled.values())
+    if not whole or len(used) != len(files) or TREES.get(clip_type, family) != family:
         raise SkrrError(
-            f"Type {clip_type} and these {files} files make a CLIP of type {family} with {', '.join(slots)}. Choose "
-            "the type the model needs, and one file for each of its encoders."
+            f"Type {clip_type} and these {len(files)} files make a CLIP of type {family} with {', '.join(slots)}. "
+            "Choose the type the model needs, and one file for each of its encoders."
         )
 
 
-def _build(files: list[EncoderFile], outlines: list[dict], clip_type: str, device: str, disable_dynamic: bool):
-    """ComfyUI's own loading, from state dicts without data: a CLIP of the right kind and sizes, and without memory."""
+def _build(outlines: list[Outline], clip_type: str, device: str, disable_dynamic: bool):
+    """ComfyUI's own loading, from state dicts without data: a CLIP of the right kind and sizes, and without memory; and
+    where its loader puts what the files hold."""
     if clip_type not in CLIP_TYPES:
         raise SkrrError(f"The type {clip_type!r} is not one of {', '.join(CLIP_TYPES)}.")
+    states = [dict(of.state) for of in outlines]
     try:
         with reading("A tokenizer of ComfyUI's", "Update ComfyUI, or install it anew."):
-            return comfy.sd.load_text_encoder_state_dicts(
-                [dict(state) for state in outlines],
+            clip = comfy.sd.load_text_encoder_state_dicts(
+                states,
                 embedding_directory=folder_paths.get_folder_paths("embeddings"),
                 # As ComfyUI's own loaders.
                 clip_type=getattr(comfy.sd.CLIPType, clip_type.upper(), comfy.sd.CLIPType.STABLE_DIFFUSION),
-                model_options=runs_where([file.header for file in files], device),
+                model_options=runs_where([of.file for of in outlines], device),
                 disable_dynamic=disable_dynamic,
             )
     except RuntimeError as error:
         if "size mismatch" not in str(error):
             raise
-        names = ", ".join(file.header.path.name for file in files)
+        names = ", ".join(of.file.header.path.name for of in outlines)
         raise SkrrError(f"A tensor of {names} has not the shape that type {clip_type} needs.") from error
+    return clip, loads_of(clip, states, outlines)

@@ -15,12 +15,14 @@ NAMES = {
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
-def free_lines(free: tuple[FreePart, ...]) -> list[str]:
-    """A line a part; nothing where nothing was free."""
+def free_lines(free: tuple[FreePart, ...], from_files: bool = False) -> list[str]:
+    """A line a part; nothing where nothing was free. `from_files`: the CLIP was loaded without them."""
     lines = ["Free, with no bit of any picture changed:"] if free else []
     for part in free:
         name = NAMES[part.kind].format(count=len(part.paths)).replace("1 layers", "1 layer")
-        gone = "stays in RAM, off the card" if part.kind == "table" else "removed"
+        gone = "not read" if from_files else "removed"
+        if part.kind == "table":
+            gone = "stays in its file" if from_files else "stays in RAM, off the card"
         lines.append(f"{part.slot}: {name}, {_size(part.size)}, {gone}: {part.why}.")
     return lines
 

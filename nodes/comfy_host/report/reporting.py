@@ -15,7 +15,7 @@ __all__ = ["report_of", "unchanged_report"]
 def report_of(patched: Patched, asked: float | None) -> str:
     """Lines for people; where a plan was applied the last is its level as text to share. `asked` None: a file brought
     its plan, or there is none."""
-    lines = free_lines(patched.free)
+    lines = free_lines(patched.free, from_files=patched.shared is None)
     if patched.plan is not None:
         lines += _plan_lines(patched, asked)
     before, after = patched.clip_bytes

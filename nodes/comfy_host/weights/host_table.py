@@ -39,9 +39,21 @@ class HostTable(torch.nn.Module):
         """What the table takes where it is stored."""
         return sum(tensor.nbytes for _, tensor in raw_tensors(self.source))
 
+    def rows(self, ids: torch.Tensor):
+        """The rows `ids`, of one dimension, as a table of their own, in the table's format."""
+        return rows_of(self.weight, ids)
+
+    def stored(self) -> dict[str, torch.Tensor]:
+        """The whole table as a file holds it: name -> tensor."""
+        whole = copy.copy(self.source)
+        whole._parameters = dict(whole._parameters)
+        rows = self.rows(torch.arange(self.weight.shape[0]))
+        whole._parameters["weight"] = torch.nn.Parameter(rows, requires_grad=False)
+        return dict(whole.state_dict())
+
     def forward(self, ids, *args, **kwargs):
         """As the module that was here."""
-        rows = rows_of(self.weight, ids.flatten().to(self.weight.device))
+        rows = self.rows(ids.flatten().to(self.weight.device))
         places = torch.arange(ids.numel(), device=ids.device).reshape(ids.shape)
         weight = torch.nn.Parameter(rows, requires_grad=False)
         return functional_call(self.source, {"weight": weight}, (places, *args), kwargs)
@@ -59,16 +71,18 @@ def has_rows(weight) -> bool:
     return weight._qdata.shape == weight.shape and all(t.numel() == 1 or t.shape[0] == rows for t in tensors)
 
 
-def rows_of(weight, ids: torch.Tensor) -> torch.Tensor:
-    """The rows `ids` of a table as a table of their own, in its format. `ids` has one dimension."""
+def rows_of(weight, ids: torch.Tensor, data: torch.Tensor | None = None) -> torch.Tensor:
+    """The rows `ids` of a table as a table of their own, in its format. `ids` has one dimension. `data`: those rows of
+    what is stored, where they were read elsewhere."""
     if is_quantized(weight):
         rows, changed = weight.shape[0], {"orig_shape": (len(ids), weight.shape[1])}
         for name, value in vars(weight._params).items():
             if torch.is_tensor(value) and value.numel() > 1 and value.shape[0] == rows:
                 changed[name] = value[ids]
         params = dataclasses.replace(weight._params, **changed)
-        return type(weight)(weight._qdata[ids], weight._layout_cls, params)
-    plain = weight.detach().as_subclass(torch.Tensor)[ids]
+        data = weight._qdata[ids] if data is None else data.to(weight._qdata.dtype)
+        return type(weight)(data, weight._layout_cls, params)
+    plain = weight.detach().as_subclass(torch.Tensor)[ids] if data is None else data.to(weight.dtype)
     if not is_ggml(weight):
         return plain
     taken = plain.as_subclass(type(weight))

@@ -8,7 +8,7 @@ from safetensors import safe_open
 from .. import narrow_files
 from ..narrow_files import LISTED, PLAIN, SCALED
 from ..oracle import t5_prefixes
-from ..steps import encode, make_lora, plan_for, with_lora
+from ..steps import encode, make_lora, plan_for, with_lora, without_free
 
 # The owner of T5's table, an attention and feed-forwards, two of them re-used from both sides.
 SKIP, REUSE = (0, 3, 10, 46, 47, 21), {0: 2, 3: 1, 47: 45}
@@ -70,7 +70,7 @@ def test_round_trip(pack, folder, name):
     host, file = "nodes.comfy_host.", write(folder, name)
     dense = load_dense(file)
     plan = plan_for(pack, dense, SKIP, REUSE)
-    cut = pack(host + "clip.patching").apply_level(dense, plan, plan.levels[0])
+    cut = without_free(pack, dense, plan)
     load_kept = pack(host + "files.loading").load_kept
     loaded = load_kept([file], "pixart", plan, plan.levels[0])
     assert_same(loaded.clip, cut.clip)
@@ -168,7 +168,7 @@ def test_umt5_takes_its_tokenizer_along(pack, folder, name):
     host, file = "nodes.comfy_host.", narrow_files.write_t5(folder / "umt5.safetensors", name, umt5=True)
     dense = load_dense(file, "wan")
     plan = plan_for(pack, dense, SKIP, REUSE, "umt5xxl")
-    cut = pack(host + "clip.patching").apply_level(dense, plan, plan.levels[0]).clip
+    cut = without_free(pack, dense, plan).clip
     load_kept = pack(host + "files.loading").load_kept
     loaded = load_kept([file], "wan", plan, plan.levels[0]).clip
     save, choose = pack(host + "files.saving").save_encoder, pack(host + "clip.trees").choose_encoder

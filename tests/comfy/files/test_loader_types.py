@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from .. import narrow_files
 from ..narrow_files import LLAMA, T5
-from ..steps import plan_for
+from ..steps import plan_for, without_free
 from ..tiny_models import random_state
 from .test_file_formats import assert_same
 from .test_several_files import encode, load_all
@@ -69,7 +69,7 @@ def test_the_same_as_loading_whole_and_cutting(pack, tmp_path, monkeypatch, kind
     paths = write(tmp_path, kind)
     dense = load_all(paths, kind)
     plan = plan_for(pack, dense, SKIP, REUSE, slot)
-    cut = pack(host + "clip.patching").apply_level(dense, plan, plan.levels[0])
+    cut = without_free(pack, dense, plan)
     load_kept = pack(host + "files.loading").load_kept
     loaded = load_kept(paths, kind, plan, plan.levels[0])
     assert_same(loaded.clip, cut.clip)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from .. import model_files
+from ..steps import without_free
 
 SKIP, REUSE = (0, 1, 5, 22, 13), {5: 7, 0: 2}
 big = pytest.mark.skipif(not os.environ.get("SKRR_BIG_TESTS"), reason="5 GB of disk, 12 GB of memory: SKRR_BIG_TESTS=1")
@@ -59,7 +60,7 @@ def test_loading_the_kept_equals_loading_whole_and_cutting(pack, here, kind):
     path = here / "text_encoders" / model_files.CLIP_L
     dense = dense_clip(path, kind)
     plan = plan_of(pack, dense, "clip_l")
-    cut = pack("nodes.comfy_host.clip.patching").apply_level(dense, plan, plan.levels[0])
+    cut = without_free(pack, dense, plan)
     loaded = pack("nodes.comfy_host.files.loading").load_kept([path], kind, plan, plan.levels[0])
     assert_same(loaded.clip, cut.clip)
     assert loaded.encoder_bytes == cut.encoder_bytes and loaded.clip_bytes == cut.clip_bytes
@@ -108,7 +109,7 @@ def test_a_saved_encoder_opens_with_nothing_else_given(pack, here):
     host, path = "nodes.comfy_host.", here / "text_encoders" / model_files.CLIP_L
     dense = dense_clip(path, "sd3")
     plan = plan_of(pack, dense, "clip_l")
-    cut = pack(host + "clip.patching").apply_level(dense, plan, plan.levels[0])
+    cut = without_free(pack, dense, plan)
     saving, errors = pack(host + "files.saving"), pack("skrr_engine.errors").SkrrError
     encoder = pack(host + "clip.trees").choose_encoder(cut.clip)
     sentence = saving.save_encoder(encoder, "small", bake_lora=False, overwrite=False)
@@ -116,7 +117,8 @@ def test_a_saved_encoder_opens_with_nothing_else_given(pack, here):
     small = here / "text_encoders" / "small.safetensors"
     with safe_open(small, "pt") as written, safe_open(path, "pt") as original:
         assert set(written.keys()) < set(original.keys())
-        assert all(torch.equal(written.get_tensor(key), original.get_tensor(key)) for key in written.keys())
+        tensors = {key: written.get_tensor(key) for key in written.keys()}
+        assert all(torch.equal(tensors[key], original.get_tensor(key)) for key in tensors if tensors[key].numel())
     loaded = pack(host + "files.loading").load_kept([small], "sd3")
     assert_same(loaded.clip, cut.clip)
     assert pack(host + "clip.trees").choose_encoder(loaded.clip).applied == plan.levels[0].cuts["clip_l"]
@@ -179,7 +181,7 @@ def test_lora_is_baked_in_only_when_asked(pack, here):
     host, path = "nodes.comfy_host.", here / "text_encoders" / model_files.CLIP_L
     dense = dense_clip(path, "sd3")
     plan = plan_of(pack, dense, "clip_l")
-    cut = pack(host + "clip.patching").apply_level(dense, plan, plan.levels[0]).clip
+    cut = without_free(pack, dense, plan).clip
     patched = cut.clone()
     key = "clip_l.transformer.text_model.encoder.layers.3.mlp.fc1.weight"
     patched.add_patches({key: ("diff", (torch.full((3072, 768), 0.01),))}, 1.0)
@@ -198,8 +200,6 @@ def test_what_cannot_be_loaded_is_a_sentence(pack, here):
     preset = pack("skrr_engine.plans.presets").load_preset("sd3")
     with pytest.raises(errors, match="holds a CLIP text encoder"):
         loading.load_kept([path], "sd3", preset, preset.level_for(0.4))
-    with pytest.raises(errors, match="None of the files has a plan inside"):
-        loading.load_kept([path], "sd3")
     for name, words in (("x.gguf", "ComfyUI-GGUF's loader"), ("x.pt", "ComfyUI's own CLIP loader")):
         with pytest.raises(errors, match=words):
             loading.load_kept([path.with_name(name)], "sd3", preset, preset.levels[0])

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from .. import narrow_files
 from ..narrow_files import CLIP, LLAMA
-from ..steps import TEXT, plan_for
+from ..steps import TEXT, plan_for, without_free
 from ..tiny_models import random_state
 from .test_file_formats import assert_same, load_dense
 
@@ -93,7 +93,7 @@ def test_the_same_as_loading_whole_and_cutting(pack, tmp_path, monkeypatch, case
     dense = load_all(paths, kind)
     skip, reuse = ((0, 3), {0: 2}) if t5 is WIDE_T5 and slot == "t5xxl" else ((0, 5, 3, 20), {0: 2, 5: 7})
     plan = plan_for(pack, dense, skip, reuse, slot)
-    cut = pack("nodes.comfy_host.clip.patching").apply_level(dense, plan, plan.levels[0])
+    cut = without_free(pack, dense, plan)
     loaded = pack("nodes.comfy_host.files.loading").load_kept(paths, kind, plan, plan.levels[0])
     assert_same(loaded.clip, cut.clip)
     assert loaded.clip_bytes == cut.clip_bytes and loaded.encoder_bytes == cut.encoder_bytes
@@ -110,7 +110,7 @@ def test_a_pruned_file_beside_dense_ones(pack, tmp_path, monkeypatch):
     dense = load_all(paths, "flux")
     plan = plan_for(pack, dense, (0, 5, 3, 46), {0: 2, 5: 7})
     host = "nodes.comfy_host."
-    cut = pack(host + "clip.patching").apply_level(dense, plan, plan.levels[0]).clip
+    cut = without_free(pack, dense, plan).clip
     pack(host + "files.saving").save_encoder(pack(host + "clip.trees").choose_encoder(cut), "small", False, False)
     loaded = pack(host + "files.loading").load_kept([tmp_path / "small.safetensors", paths[1]], "flux").clip
     assert_same(loaded, cut)
