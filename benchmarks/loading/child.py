@@ -1,7 +1,7 @@
 """One measurement of benchmarks.loading, in a process of its own: `python child.py '{"what": …}'`.
 
 `what` is "dense", "applied" or "kept" (ways of loading), "tokenizer:<module>:<class>" (what it takes alone), or
-"write" (writes the random CLIP-L that is the default file). Prints one line of JSON last.
+"write" (writes the random file of the kind). Prints one line of JSON last.
 """
 
 import gc
@@ -15,11 +15,11 @@ import time
 import types
 from pathlib import Path
 
+import klein  # beside this file
 from meters import PeakMemory, mapped, requested, watch_files, watch_reader  # beside this file
 
 PACK = Path(__file__).resolve().parents[2]
 SLOTS = {("clip", 768): "clip_l", ("clip", 1024): "clip_h", ("clip", 1280): "clip_g"}
-TIMES = 5
 PROMPTS = ("a red fox reading a map", "a lighthouse in the fog")
 
 
@@ -96,10 +96,15 @@ def switch_dynamic_on(mm, control) -> None:
 
 def measure(options, pack, asked: list[str]) -> dict:
     """`options.what`; `asked` is the list of `watch_files`."""
+    if options.what == "write" and options.kind == "klein":
+        klein.write(options.file / "text_encoders" / klein.NAME)
+        return {}
     if options.what == "write":
         helper("model_files").write_ordinary_files(options.file)
         return {}
-    importlib.import_module("comfy.sd")
+    sd = importlib.import_module("comfy.sd")
+    if options.kind == "klein":
+        klein.narrow(sd)
     loading = pack("nodes.comfy_host.files.loading")
     if options.what.startswith("tokenizer:"):
         module, name = options.what.split(":")[1:]
@@ -108,7 +113,7 @@ def measure(options, pack, asked: list[str]) -> dict:
         del keep
         return {"peak_anon": memory.anon, "peak_committed": memory.committed}
     watch_reader(pack("skrr_engine.files.tensor_reading").TensorReader, asked)
-    plan = plan_for(pack, options)
+    plan = plan_for(pack, options) if options.kind == "clip" else None
     if options.cold:
         forget(options.file)
     with PeakMemory() as memory:
@@ -131,21 +136,22 @@ def measure(options, pack, asked: list[str]) -> dict:
 
 
 def load(pack, loading, options, plan):
-    """The CLIP."""
-    kind, level = options.type, plan.levels[0]
+    """The CLIP; smaller by its free parts, and by the plan if there is one."""
+    kind, level = options.type, None if plan is None else plan.levels[0]
     if options.what == "kept":
         return loading.load_kept([options.file], kind, plan, level).clip
     sd = sys.modules["comfy.sd"]
     clip = sd.load_clip([str(options.file)], clip_type=getattr(sd.CLIPType, kind.upper()))
     if options.what == "dense":
         return clip
-    return pack("nodes.comfy_host.clip.patching").apply_level(clip, plan, level).clip
+    free = pack("nodes.comfy_host.clip.free").find_free(clip, tables=True)
+    return pack("nodes.comfy_host.clip.patching").make_smaller(clip, plan, level, free).clip
 
 
 def load_again(pack, loading, options, plan) -> dict:
     """Times of loading, without the meter of memory, which takes time itself. In simulated mode there are none."""
     times = []
-    for _ in range(TIMES if options.mode != "simulated" else 0):
+    for _ in range(options.times if options.mode != "simulated" else 0):
         sys.modules["comfy.model_management"].unload_all_models()
         gc.collect()
         if options.cold:
@@ -166,9 +172,9 @@ def run_it(clip, options) -> dict:
         return importlib.import_module("comfy_aimdo.control").get_total_vram_usage()
 
     times, gained = [], None
-    if options.mode != "simulated":
+    if options.mode != "simulated" and options.kind == "clip":  # klein's 512 tokens take a CPU minutes
         clip.encode_from_tokens(clip.tokenize(PROMPTS[0]), return_pooled=True)
-        for _ in range(TIMES):
+        for _ in range(options.times):
             mm.unload_all_models()
             mm.soft_empty_cache()
             before = vram()
