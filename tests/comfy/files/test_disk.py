@@ -157,4 +157,4 @@ def test_a_tokenizer_that_comfyui_lacks(pack, error, monkeypatch):
 
     monkeypatch.setattr("comfy.sd.load_text_encoder_state_dicts", lacking)
     with pytest.raises(error, match=r"/comfy/some_tokenizer/tokenizer\.json cannot be read: .* Update ComfyUI"):
-        loading._build([], [], "flux", "default", False)
+        loading._build([], "flux", "default", False)

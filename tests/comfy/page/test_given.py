@@ -45,7 +45,7 @@ def test_skrr_clip_loader(pack, state, monkeypatch):
     plan = plan_for(pack, clip, (3, 5))
     patched = pack("nodes.comfy_host.clip.patching").apply_level(clip, plan, plan.levels[0])
     monkeypatch.setattr(load, "model_file", lambda kind, name: name)
-    monkeypatch.setattr(load, "load_kept", lambda *_: patched)
+    monkeypatch.setattr(load, "load_kept", lambda *_, **__: patched)
     monkeypatch.setattr(load, "report_of", lambda *_: "Kept.\nWarning: of another file.")
     found = state("SkrrCLIPLoader", "a", "none", "none", "none", "pixart", 0.01, "default", plan)
     assert (found.plan, found.exact, found.warnings) == (plan, {}, ["of another file."])
