@@ -1,4 +1,4 @@
-"""SkrrCLIPLoader and SkrrProjection: read of a file only what is needed."""
+"""Skrr CLIP Loader and Skrr Projection: read of a file only what is needed."""
 
 from comfy_api.latest import io
 

@@ -1,4 +1,4 @@
-"""SkrrSaveEncoder: the smaller encoder as a file of its own."""
+"""Skrr Save Encoder: the smaller encoder as a file of its own."""
 
 from comfy_api.latest import io
 
