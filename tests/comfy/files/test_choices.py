@@ -62,6 +62,14 @@ def test_a_plan_saved_in_this_session_is_listed_and_valid(pack, nodes):
     assert nodes["SkrrLoadPlan"].execute("mine.json", "")[0] == plan
 
 
+def test_what_a_pinned_plan_makes_needless_may_be_missing(pack, nodes):
+    """A shared workflow runs where its author's plan file and prompt file are not."""
+    text = pack("skrr_engine.plans.plan_json").dumps(pack("skrr_engine.plans.presets").load_preset("sd3"))
+    assert errors_of("SkrrLoadPlan", source="gone.json", text=text) == ""
+    assert nodes["SkrrLoadPlan"].execute("gone.json", text)[0].name == "sd3"
+    assert "not_in_list" not in errors_of("SkrrCalibrate", prompts="gone.txt", text="", limit=4)
+
+
 def test_folders_and_files_that_cannot_be_used(pack, nodes, tmp_path, monkeypatch):
     error = pack("skrr_engine.errors").SkrrError
     plan = pack("skrr_engine.plans.presets").load_preset("flux1-dev")
