@@ -1,4 +1,4 @@
-"""SkrrCalibrate: prompts, tokenised by the workflow's own CLIP."""
+"""Skrr Calibrate: prompts, tokenised by the workflow's own CLIP."""
 
 from hashlib import sha256
 

@@ -1,4 +1,4 @@
-"""SkrrDemoModels: the small pipeline that comes with the pack."""
+"""Skrr Demo Models: the small pipeline that comes with the pack."""
 
 from comfy_api.latest import io
 

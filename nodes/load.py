@@ -6,7 +6,7 @@ from ..skrr_engine.errors import SkrrError
 from .comfy_host.denoiser.projections import ProjectionFile
 from .comfy_host.files.folders import list_model_files, model_file
 from .comfy_host.files.loading import CLIP_TYPES, load_kept
-from .comfy_host.page.pages_state import note_applied
+from .comfy_host.page.pages_state import note_loaded
 from .comfy_host.report.reporting import report_of
 from .types import PLAN, PROJECTION
 from .wired import UNWIRED, check_plan
@@ -103,7 +103,7 @@ class SkrrCLIPLoader(io.ComfyNode):
         keep = {"pictures": pictures, "text_generation": text_generation}
         patched = load_kept(paths, type, taken, level, device, **keep)
         report = report_of(patched, None if taken is None else sparsity)
-        note_applied(patched.clip, patched, report)
+        note_loaded(patched, report)
         return io.NodeOutput(patched.clip, report)
 
 

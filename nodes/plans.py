@@ -1,4 +1,4 @@
-"""SkrrLoadPlan and SkrrSavePlan: plans from presets, files and text, and back to files."""
+"""Skrr Load Plan and Skrr Save Plan: plans from presets, files and text, and back to files."""
 
 from comfy_api.latest import io
 

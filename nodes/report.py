@@ -1,4 +1,4 @@
-"""SkrrReport: dense against pruned, in figures, words and a plot."""
+"""Skrr Report: dense against pruned, in figures, words and a plot."""
 
 from comfy_api.latest import io, ui
 

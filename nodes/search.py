@@ -1,4 +1,4 @@
-"""SkrrSearch: which sub-blocks of this workflow's encoder can go."""
+"""Skrr Search: which sub-blocks of this workflow's encoder can go."""
 
 from comfy_api.latest import io
 

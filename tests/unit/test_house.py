@@ -1,7 +1,9 @@
 """The house rules that a machine can hold: who imports whom, sizes of files, and what never stands in the code."""
 
 import ast
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,8 @@ FILE_CALLS = set(
     "get_full_path".split()
 )
 GUARDS = {"reading", "writing", "new_file"}
+NODE_CLASS = re.compile(r"\bSkrr(?!Error\b)[A-Z]\w+")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load"}
 
 
@@ -151,6 +155,22 @@ def test_what_the_disk_refuses_is_told_in_a_sentence(path):
     own = {"exists", "is_file", "is_folder"} & asked
     found = [call for call in unguarded(ast.parse(path.read_text(encoding="utf-8"))) if call.split(": ")[1] not in own]
     assert path.name == "disk.py" or found == []
+
+
+@pytest.mark.parametrize("path", CODE, ids=name_of)
+def test_nodes_go_by_their_titles(path):
+    """In docstrings and comments: "Skrr Apply", as people see it, not the name of its class."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    words = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, DOCUMENTED)]
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    words += [token.string for token in tokens if token.type == tokenize.COMMENT]
+    assert not [found for each in words for found in NODE_CLASS.findall(each)]
+
+
+@pytest.mark.parametrize("path", [PACK / "README.md", *sorted((PACK / "docs").glob("*.md"))], ids=name_of)
+def test_pages_call_nodes_by_their_titles(path):
+    assert not NODE_CLASS.findall(re.sub(r"`[^`]*`", "", path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("path", ALL, ids=name_of)

@@ -84,7 +84,7 @@ class TextEncoder:
 
     @property
     def applied(self):
-        """The cut that an earlier SkrrApply made in it, or None."""
+        """The cut that an earlier Skrr Apply made in it, or None."""
         applied = self.clip.patcher.get_attachment(ATTACHMENT) or {}
         return applied[self.slot].cut if self.slot in applied else None
 

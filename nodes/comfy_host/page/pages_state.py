@@ -20,7 +20,8 @@ from .pages_free import free_page
 from .pages_plans import plan_page
 
 __all__ = ["NODES", "Bounded", "NodeState", "Place"]
-__all__ += ["exact_bytes", "forget_node", "note_applied", "note_plan", "note_unchanged", "place", "tell", "workflow_of"]
+__all__ += ["exact_bytes", "forget_node", "note_applied", "note_loaded", "note_plan", "note_unchanged", "place", "tell"]
+__all__ += ["workflow_of"]
 
 MAX_NODES = 32
 MAX_WARNINGS = 16
@@ -124,15 +125,23 @@ def note_plan(plan: Plan) -> None:
 
 def note_applied(clip, patched: Patched, report: str) -> None:
     """Remembers what `patched` was made of: the free parts, the plan if there was one, and of the dense `clip` the
-    bytes of every sub-block, so that the page's figures are those of this encoder in its format (none where it was
-    never loaded whole). `report` gives the warnings."""
+    bytes of every sub-block, so that the page's figures are those of this encoder in its format. `report` gives the
+    warnings."""
     if place() is None:
         return
     encoders = {slot: encoder for slot, encoder in text_encoders(clip).items() if slot in patched.applied}
     exact = {slot: exact_bytes(encoder) for slot, encoder in encoders.items() if encoder.applied is None}
-    warnings = [line for line in report.splitlines() if line.startswith("Warning: ")]
-    warnings = [line.removeprefix("Warning: ") for line in warnings[:MAX_WARNINGS]]
-    _note(NodeState(patched.plan, exact, warnings, free_page(patched)))
+    _note(NodeState(patched.plan, exact, _warnings(report), free_page(patched)))
+
+
+def note_loaded(patched: Patched, report: str) -> None:
+    """Remembers the plan that `patched` was loaded by; of what was never loaded whole there are no other bytes."""
+    _note(NodeState(patched.plan, warnings=_warnings(report)))
+
+
+def _warnings(report: str) -> list[str]:
+    lines = [line for line in report.splitlines() if line.startswith("Warning: ")]
+    return [line.removeprefix("Warning: ") for line in lines[:MAX_WARNINGS]]
 
 
 def note_unchanged(clip) -> None:

@@ -1,4 +1,4 @@
-"""SkrrReport's figures as one picture, drawn with Pillow, which ComfyUI brings along."""
+"""Skrr Report's figures as one picture, drawn with Pillow, which ComfyUI brings along."""
 
 import math
 from statistics import median

@@ -1,4 +1,4 @@
-"""SkrrReport's words: a verdict only where a yardstick carries it, and every figure with what it does not say."""
+"""Skrr Report's words: a verdict only where a yardstick carries it, and every figure with what it does not say."""
 
 from statistics import median
 

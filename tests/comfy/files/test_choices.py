@@ -62,6 +62,14 @@ def test_a_plan_saved_in_this_session_is_listed_and_valid(pack, nodes):
     assert nodes["SkrrLoadPlan"].execute("mine.json", "")[0] == plan
 
 
+def test_what_a_pinned_plan_makes_needless_may_be_missing(pack, nodes):
+    """A shared workflow runs where its author's plan file and prompt file are not."""
+    text = pack("skrr_engine.plans.plan_json").dumps(pack("skrr_engine.plans.presets").load_preset("sd3"))
+    assert errors_of("SkrrLoadPlan", source="gone.json", text=text) == ""
+    assert nodes["SkrrLoadPlan"].execute("gone.json", text)[0].name == "sd3"
+    assert "not_in_list" not in errors_of("SkrrCalibrate", prompts="gone.txt", text="", limit=4)
+
+
 def test_folders_and_files_that_cannot_be_used(pack, nodes, tmp_path, monkeypatch):
     error = pack("skrr_engine.errors").SkrrError
     plan = pack("skrr_engine.plans.presets").load_preset("flux1-dev")
@@ -77,3 +85,25 @@ def test_folders_and_files_that_cannot_be_used(pack, nodes, tmp_path, monkeypatc
     monkeypatch.setattr("pathlib.Path.read_bytes", broken)
     with pytest.raises(error, match=r"a\.txt cannot be read: Input/output error"):
         nodes["SkrrCalibrate"].fingerprint_inputs(None, "a.txt", "", 4)
+
+
+def test_folders_of_extra_model_paths_and_endings_in_capitals(pack, nodes, tmp_path, monkeypatch):
+    """As ComfyUI reads an entry `skrr:` of extra_model_paths.yaml; models/skrr goes first."""
+    folders, plans = pack("nodes.comfy_host.files.folders"), pack("skrr_engine.plans.presets")
+    dumps = pack("skrr_engine.plans.plan_json").dumps
+    own, extra, gone = tmp_path / "skrr", tmp_path / "elsewhere", tmp_path / "gone"
+    files = ((own, "a.json", "sd3"), (extra, "a.json", "pixart-sigma"), (extra, "B.JSON", "flux1-dev"))
+    for folder, name, preset in files:
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(dumps(plans.load_preset(preset)))
+    import folder_paths
+
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "skrr", ([str(gone), str(extra)], set()))
+    assert folders.list_plans() == ["B.JSON", "a.json"]
+    assert nodes["SkrrLoadPlan"].execute("a.json", "")[0] == plans.load_preset("sd3")
+    assert nodes["SkrrLoadPlan"].execute("B.JSON", "")[0] == plans.load_preset("flux1-dev")
+    monkeypatch.setattr("folder_paths.get_filename_list", lambda kind: ["A.SAFETENSORS", "b.SfT", "c.bin"])
+    assert folders.list_model_files("text_encoders") == ["A.SAFETENSORS", "b.SfT"]
+    (tmp_path / "A.TXT").write_text("a fox")
+    monkeypatch.setattr("folder_paths.get_input_directory", lambda: str(tmp_path))
+    assert folders.list_prompt_files() == ["A.TXT"]

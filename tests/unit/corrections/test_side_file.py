@@ -17,6 +17,7 @@ from skrr_engine.measure.execute import assign
 from skrr_engine.plans.plan import EncoderInfo, Plan, make_cut, make_level
 from skrr_engine.plans.plan_json import CORRECTIONS, dumps, loads
 
+from ..failing_disk import fail_everywhere
 from .measuring import corrected, fitted
 
 SETTINGS = Settings("all", "bridge", rank=3, stored=torch.float16)
@@ -141,6 +142,16 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(kept, monkeypatch):
     with pytest.raises(SkrrError, match=r"side\.safetensors cannot be written into .*: No space left on device\."):
         write_side_file(path, plan, {"t5xxl": found.corrections})
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
+
+
+def test_every_access_to_the_disk_may_fail(kept):
+    _, plan, found, path, _ = kept
+    ends = fail_everywhere(path.parent, lambda number: read_side_file(path), SkrrError)
+    assert ends and all(error is not None for _, error in ends)
+    corrections = {"t5xxl": found.corrections}
+    ends = fail_everywhere(path.parent, lambda number: write_side_file(path, plan, corrections), SkrrError)
+    assert {call for call, error in ends if error is None} <= {"mkdir", "unlink"}
+    read_side_file(path)
 
 
 def test_numbers_that_are_not_finite_are_never_written(kept):
