@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from skrr_engine.measure.copy_stream import CALLS_AHEAD, Lane
+from skrr_engine.measure.copy_stream import Lane
 
 DEVICE = torch.device("cuda", 1)
 
@@ -75,7 +75,7 @@ def test_copies_run_on_the_second_stream_whose_memory_it_is(lane, monkeypatch):
 
 
 def test_the_host_is_a_few_calls_ahead_at_most(lane, log):
-    for _ in range(CALLS_AHEAD):
+    for _ in range(4):
         lane.called()
     assert log == []
     for _ in range(2):
@@ -89,6 +89,6 @@ def test_on_other_devices_everything_has_happened():
     with lane.copying():
         memory = lane.memory(7)
     assert memory.dtype == torch.uint8 and memory.shape == (7,) and memory.device.type == "cpu"
-    for _ in range(2 * CALLS_AHEAD):
+    for _ in range(8):
         lane.called()
     assert not lane.calls

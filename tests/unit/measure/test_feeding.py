@@ -119,6 +119,23 @@ def test_an_order_that_begins_with_the_one_that_runs_is_kept(tiny):
     assert copied == [3, 5, 6]
 
 
+def test_what_was_not_expected_is_fetched_and_the_order_forgotten(tiny):
+    copied = []
+
+    class Spy(Feeder):
+        def fetch(self, index, target, slot):
+            copied.append(index)
+            super().fetch(index, target, slot)
+
+    stack = tiny.stack()
+    stack.feeder = Spy(stack.subblocks, CPU, ())
+    hidden, context = stack.embed(tiny.rows().batches[0])
+    stack.feeder.expect([1, 2, 3])
+    for index, expected in ((5, [5]), (1, [5, 1]), (2, [5, 1, 2])):
+        stack.run(index, hidden, context)
+        assert copied == expected
+
+
 def test_copies_and_calls_wait_for_each_other(tiny):
     """What a second stream needs: a copy begins after the last call that used its buffer, a call after its copy."""
     log = []

@@ -1,5 +1,7 @@
 """What an objective knows of its batches, and that it brings the encoder where it runs once."""
 
+import torch
+
 from skrr_engine.events import Step
 from skrr_engine.measure.calibration import Row, make_calibration
 from skrr_engine.measure.execute import assign, encode
@@ -42,6 +44,14 @@ def test_the_encoder_is_brought_where_it_runs_once(tiny):
         use(objective)
         use(objective)
         assert brought == [1]
+
+
+def test_dense_features_travel_once_for_all_assignments_of_a_portion(tiny):
+    objective = tiny.objective(tiny.stack())
+    first, second = objective.portions[:2]
+    near = objective._near(first, torch.device("cpu"))
+    assert objective._near(first, torch.device("cpu")) is near
+    assert objective._near(second, torch.device("cpu")) is not near
 
 
 def test_many_measurements_report_a_step_each(tiny):

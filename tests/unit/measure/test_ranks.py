@@ -1,9 +1,11 @@
 """How prompts are dealt out to the processes that search together."""
 
+import time
 from itertools import chain
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from skrr_engine.measure.objective import Objective
 from skrr_engine.measure.ranks import Ranks, join
@@ -59,3 +61,38 @@ def test_the_next_portion_goes_on_where_the_last_ended(tiny, size):
     for rank, one in enumerate(ranks(size)):
         _, parts = one.share([0], portions)
         assert list(chain.from_iterable(part.batch.row_ids for part in parts)) == rows[rank::size]
+
+
+def test_the_summary_is_worked_out_from_what_all_did(monkeypatch):
+    """The busiest did 60 of 100, and of the time 70 % went into measuring: 0.7 x 100 / 60."""
+    one, sent = ranks(2)[0], []
+    one.began, one.measuring = time.monotonic() - 10, 5.0
+
+    def gather(every, value):
+        sent.append(value)
+        every[:] = [(60, 0.5), (40, 0.9)]
+
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    told = one.summary(60)
+    assert sent == [(60, pytest.approx(0.5, rel=1e-2))]
+    assert told.startswith("2 processes, 10.0 s: the busiest did 60.0 % of the work, and 70 % of the time went into")
+    assert told.endswith("On devices of their own that is a speed-up of 1.17.")
+
+
+def test_findings_are_added_up_and_one_that_is_late_makes_all_late(monkeypatch):
+    one = ranks(2)[0]
+    one.device = "cpu"
+    for late, others, expected in ((False, 0.0, False), (True, 0.0, True), (False, 1.0, True)):
+        theirs = torch.tensor([10.0, 20.0, 30.0, 40.0, others], dtype=torch.float64)
+        monkeypatch.setattr(dist, "all_reduce", lambda values, theirs=theirs: values.add_(theirs))
+        found, is_late = one.together(torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64), late)
+        assert found.tolist() == [[11.0, 22.0], [33.0, 44.0]] and is_late is expected
+
+
+def test_only_measuring_counts_as_such():
+    one = ranks(2)[0]
+    one.measuring = 0.0
+    for _ in range(2):
+        with one.measure():
+            time.sleep(0.02)
+    assert 0.04 <= one.measuring < 2

@@ -7,7 +7,7 @@ from skrr_engine.errors import SkrrError
 from skrr_engine.events import Notice, Tick
 from skrr_engine.measure.execute import assign
 from skrr_engine.measure.objective import Objective
-from skrr_engine.measure.sweep import Trie, measure_many, sweep
+from skrr_engine.measure.sweep import Trie, _Chunk, measure_many, sweep
 
 
 def assignments(count):
@@ -203,3 +203,38 @@ def test_two_assignments_that_do_not_fit_together_are_measured_one_by_one(tiny):
         object.__setattr__(block, "residual", residual)
     found = measure_many(objective, two)
     assert [found[places].value for places in two] == [pytest.approx(value.value) for value in expected]
+
+
+def test_no_call_has_more_tokens_than_one_may(tiny):
+    """However much room there is: a portion of many rows is cut."""
+    stack, calls = tiny.stack(), []
+    for block in stack.subblocks:
+
+        def residual(hidden, context, inner=block.residual):
+            calls.append(hidden.shape[0] * hidden.shape[1])
+            return inner(hidden, context)
+
+        object.__setattr__(block, "residual", residual)
+    objective = Objective(stack, tiny.rows(12), tiny.objective(stack).projection)
+    objective.call_tokens = 14
+    assert max(portion.tokens for portion in objective.portions) > 28
+    measure_many(objective, [assign(8, [3])])
+    assert 7 < max(calls) <= 14
+
+
+def test_a_stream_is_let_go_when_all_that_follow_it_are_there(tiny, one_at_a_time, monkeypatch):
+    """Else a place would hold its streams twice."""
+    held, usual = [], _Chunk._behind
+
+    def behind(self, at, entry, some):
+        if entry is not None:
+            held.append((entry, len(self.streams[at])))
+        return usual(self, at, entry, some)
+
+    objective = tiny.objective(tiny.stack())
+    objective = Objective(objective.stack, tiny.rows(1), objective.projection, null_weight=0.0)
+    objective.dense(objective.portions[0])
+    monkeypatch.setattr(_Chunk, "_behind", behind)
+    measure_many(objective, [assign(8, [i]) for i in range(4)])
+    assert [count for entry, count in held if entry == 3] == [3, 2, 1]
+    assert [count for entry, count in held if entry == 4] == [4, 3, 2, 1]

@@ -43,6 +43,16 @@ def test_among_equal_sizes_the_better_measured():
     assert ladder.level_for(0.01).cuts["t5xxl"].skip == (3,)
 
 
+def test_half_a_percentage_point_beyond_the_last_is_still_the_last():
+    """Its very end included, however it is rounded."""
+    for name in ("sd3", "flux1-dev", "pixart-sigma"):
+        ladder = load_preset(name)
+        last = ladder.levels[-1]
+        assert ladder.level_for(last.sparsity + 0.005).sparsity == last.sparsity
+        with pytest.raises(PlanError, match="cannot be reached"):
+            ladder.level_for(last.sparsity + 0.00501)
+
+
 def test_more_than_there_is_names_the_most():
     with pytest.raises(PlanError, match=r"sparsity of 42.43 % cannot be reached .* its largest level is 41.92 %"):
         load_preset("pixart-sigma").level_for(0.4243)

@@ -310,3 +310,13 @@ def test_corrections_that_are_wrong_are_sentences(change, sentence):
 def test_a_level_with_corrections_has_no_line_of_text():
     with pytest.raises(PlanError, match="needs its corrections, which no line of text can carry"):
         dumps_level(corrected(), corrected().levels[1])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_json_has_no_word_for_is_not_written(value):
+    """Neither in a level nor beside them: better no file than one that nobody can open."""
+    info = {"t5xxl": EncoderInfo(T5_XXL)}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dumps(Plan("odd", info, (make_level(info, {"t5xxl": make_cut([46])}),), search={"seconds": value}))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dumps(Plan("odd", info, (make_level(info, {"t5xxl": make_cut([46])}, {"value": value}),)))
