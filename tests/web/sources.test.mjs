@@ -70,3 +70,11 @@ for (const name of scripts) {
 test("ComfyUI loads every .js file by itself: there is one", () => {
   assert.deepEqual(scripts.filter((name) => name.endsWith(".js")), ["skrr.js"])
 })
+
+for (const name of scripts) {
+  // The front end says so once, and to whoever asks first; a browser test may miss it.
+  test(`${name} asks no slot for its link, which the front end calls deprecated`, () => {
+    const lines = readFileSync(new URL(name, folder), "utf8").split("\n")
+    assert.deepEqual(lines.filter((line) => /\.links?\b(?!\()/.test(line)), [])
+  })
+}
