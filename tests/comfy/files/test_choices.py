@@ -107,3 +107,13 @@ def test_folders_of_extra_model_paths_and_endings_in_capitals(pack, nodes, tmp_p
     (tmp_path / "A.TXT").write_text("a fox")
     monkeypatch.setattr("folder_paths.get_input_directory", lambda: str(tmp_path))
     assert folders.list_prompt_files() == ["A.TXT"]
+
+
+def test_every_type_of_comfyuis_own_loaders_is_there(pack, monkeypatch):
+    import nodes as comfy_nodes
+
+    monkeypatch.setattr("folder_paths.get_filename_list", lambda kind: [])
+    theirs = [
+        loader.INPUT_TYPES()["required"]["type"][0] for loader in (comfy_nodes.CLIPLoader, comfy_nodes.DualCLIPLoader)
+    ]
+    assert {kind for kinds in theirs for kind in kinds} <= set(pack("nodes.comfy_host.files.loading").CLIP_TYPES)
