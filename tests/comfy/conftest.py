@@ -30,7 +30,7 @@ if COMFY:
     import utils.extra_config  # noqa: F401
 
     sys.argv = pytest_arguments
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))  # two beside other work are slower than one
 else:
     collect_ignore_glob = ["test_*.py"]
 
