@@ -91,7 +91,8 @@ def make_smaller(
     dense_bytes = {slot: module_bytes(encoder.transformer) for slot, encoder in text_encoders(clip).items()}
     before = module_bytes(dense_tree)
     shared = _may_share(patcher)
-    for slot, encoder in text_encoders(clip).items():
+    for slot in corrections:
+        encoder = choose_encoder(clip, slot)
         check_weights(slot, encoder.transformer, encoder.architecture, corrections)
     removed = _removed_parameters(clip, level) | parts_of(dense_tree, free)
     tree = structural_clone(dense_tree, lambda parameter: not shared and id(parameter) not in removed)
