@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from .comfy_host.clip.free import find_free
 from .comfy_host.clip.patching import make_smaller
+from .comfy_host.files.side_files import corrections_for
 from .comfy_host.page.pages_state import forget_node, note_applied, note_unchanged
 from .comfy_host.report.reporting import report_of, unchanged_report
 from .types import PLAN
@@ -73,7 +74,8 @@ class SkrrApply(io.ComfyNode):
                 return io.NodeOutput(clip, unchanged_report())
             patched = make_smaller(clip, free=free)
         else:
-            patched = make_smaller(clip, plan, plan.level_for(sparsity), free)
+            level = plan.level_for(sparsity)
+            patched = make_smaller(clip, plan, level, free, corrections_for(level))
         report = report_of(patched, sparsity)
         note_applied(clip, patched, report)
         return io.NodeOutput(patched.clip, report)

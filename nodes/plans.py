@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..skrr_engine.errors import SkrrError
 from ..skrr_engine.plans.plan import Plan
-from ..skrr_engine.plans.plan_json import dumps
+from ..skrr_engine.plans.plan_json import CORRECTIONS, dumps
 from ..skrr_engine.plans.plan_text import read_plan_text
 from ..skrr_engine.plans.presets import load_preset, preset_names
 from ..skrr_engine.plans.tables import plan_table
@@ -66,7 +66,7 @@ class SkrrLoadPlan(io.ComfyNode):
     @classmethod
     def execute(cls, source, text, clip=None):
         if text.strip():
-            plan = read_plan_text(text)
+            plan = read_plan_text(text, {CORRECTIONS})
         elif source == AUTO:
             plan = _auto(clip)
         else:

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..skrr_engine.errors import SkrrError
 from ..skrr_engine.jobs.settings import MODES, Settings
+from ..skrr_engine.plans.plan_json import CORRECTIONS
 from ..skrr_engine.plans.plan_text import read_plan_text
 from ..skrr_engine.plans.tables import plan_table
 from .comfy_host.clip.trees import LARGEST, choose_encoder
@@ -109,6 +110,13 @@ class SkrrSearch(io.ComfyNode):
                     advanced=True,
                     tooltip="The best plan found in this time, on as many prompts as fit into it. 0: no limit.",
                 ),
+                io.Boolean.Input(
+                    "corrections",
+                    default=False,
+                    optional=True,
+                    tooltip="Ends with a fit that makes up for what was removed, and puts it beside the plans in "
+                    "models/skrr. The plan then works with that file alone.",
+                ),
             ],
             outputs=[
                 PLAN.Output("plan", tooltip="For Skrr Apply and Skrr Save Plan."),
@@ -123,10 +131,10 @@ class SkrrSearch(io.ComfyNode):
     @classmethod
     def execute(
         cls, encoder, beam, sparsity, saved_gb, null_weight, reuse, name, pinned, clip=None, model=None,
-        calibration=None, plan=None, mode=MODES[0], minutes=0.0,
+        calibration=None, plan=None, mode=MODES[0], minutes=0.0, corrections=False,
     ):  # fmt: skip
         if pinned.strip():
-            found = read_plan_text(pinned)
+            found = read_plan_text(pinned, {CORRECTIONS})
             return io.NodeOutput(found, f"Pinned, not searched.\n{plan_table(found)}")
         if clip is None or calibration is None:
             lacking = " and ".join(
@@ -143,6 +151,6 @@ class SkrrSearch(io.ComfyNode):
         name = name.strip() or "my plan"
         settings = Settings(chosen.slot, sparsity, round(saved_gb * 1e9), beam, reuse, name, mode, minutes)
         with NodeProgress() as bar, SearchPage(chosen, settings, bar, refines=plan is not None) as page:
-            found, sentence = run_search(chosen, model, calibration, settings, null_weight, plan, page)
+            found, sentence = run_search(chosen, model, calibration, settings, null_weight, plan, page, corrections)
             page.found(found)
         return io.NodeOutput(found, f"{sentence}\n{plan_table(found)}")

@@ -1,7 +1,7 @@
 """Corrections as they are kept: everything that one encoder under one plan needs beside its own weights."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,7 +15,7 @@ from ..plans.plan import Cut, make_cut
 from .added import Bias, Bridge
 from .corrected import CorrectedStack
 
-__all__ = ["Corrected", "Corrections", "cut_of", "weights_digest"]
+__all__ = ["Corrected", "Corrections", "cut_of", "digest_of", "weights_digest"]
 
 # Elements of each tensor that are looked at, evenly spread: training and LoRAs change all of them.
 SAMPLES = 256
@@ -53,24 +53,28 @@ class Corrections:
         """What comes on top of the pruned encoder; exchanged matrices take the place of others."""
         return sum(part.nbytes for one in self.added.values() for part in one.tensors.values())
 
-    def applied(self, stack: TextStack) -> Corrected:
-        """`stack` with the corrections in place; `stack` itself stays as it is. Raises SkrrError for other weights than
-        those they were fitted on: nothing is half applied."""
-        differences = self.architecture.differences(stack.architecture)
+    def check(self, architecture: Architecture, tensors: Callable[[int], Iterable[torch.Tensor]]) -> None:
+        """Raises SkrrError unless the encoder of that architecture, whose sub-blocks are made of `tensors` (see
+        `digest_of`), has the weights that these were fitted on."""
+        differences = self.architecture.differences(architecture)
         if differences:
             raise SkrrError(
                 f"These corrections are for a {self.architecture.describe()}, the encoder is another "
                 f"({'; '.join(differences)}). Use the encoder that they were fitted on."
             )
-        assignment = assign(
-            len(stack.subblocks), self.cut.skip, self.cut.reuse_map,
-            {place: one.correction() for place, one in self.added.items()},
-        )  # fmt: skip
-        if weights_digest(stack, assignment) != self.weights:
+        assignment = assign(architecture.sub_blocks, self.cut.skip, self.cut.reuse_map)
+        if digest_of(assignment, tensors) != self.weights:
             raise SkrrError(
-                f"These corrections were fitted on other weights than this {stack.architecture.describe()} has. Use "
+                f"These corrections were fitted on other weights than this {architecture.describe()} has. Use "
                 "the file that they were fitted on, in the same precision, or fit anew."
             )
+
+    def applied(self, stack: TextStack) -> Corrected:
+        """`stack` with the corrections in place; `stack` itself stays as it is. Raises SkrrError for other weights than
+        those they were fitted on: nothing is half applied."""
+        self.check(stack.architecture, stack.tensors)
+        added = {place: one.correction() for place, one in self.added.items()}
+        assignment = assign(len(stack.subblocks), self.cut.skip, self.cut.reuse_map, added)
         return Corrected(CorrectedStack(stack, self.matrices) if self.matrices else stack, assignment)
 
 
@@ -82,15 +86,17 @@ def cut_of(assignment: Assignment) -> Cut:
 
 
 def weights_digest(stack: TextStack, assignment: Assignment) -> str:
-    """SHA-256 of the weights that run under `assignment`: of each tensor its shape and up to SAMPLES of its values, as
-    float32. Equal for equal numbers, whatever their names and however wide they are stored here: the same file opened
-    as float16 and as float32 agree, a file in another precision does not."""
+    """`digest_of` the weights of `stack` that run under `assignment`."""
+    return digest_of(assignment, stack.tensors)
+
+
+def digest_of(assignment: Assignment, tensors: Callable[[int], Iterable[torch.Tensor]]) -> str:
+    """SHA-256 of the weights that run under `assignment`, `tensors` of a sub-block being what it is made of: of each
+    tensor its shape and up to SAMPLES of its values, as float32. Equal for equal numbers, whatever their names and
+    however wide they are stored here: the same file opened as float16 and as float32 agree, a file in another precision
+    does not."""
     kept = sorted({source_of(entry) for entry in assignment} - {None})
-    return digest_json([[index, sorted(map(_digest, _tensors(stack, index)))] for index in kept])
-
-
-def _tensors(stack: TextStack, index: int) -> list[torch.Tensor]:
-    return [part for module in stack.subblocks[index].modules for part in module.parameters()]
+    return digest_json([[index, sorted(map(_digest, tensors(index)))] for index in kept])
 
 
 def _digest(tensor: torch.Tensor) -> str:

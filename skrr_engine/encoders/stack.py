@@ -113,6 +113,11 @@ class TextStack(ABC):
         """The dtype of the operands of matrix products; None: that of the stream."""
         return None if self.feeder is None else self.feeder.dtype
 
+    def tensors(self, index: int) -> list[torch.Tensor]:
+        """What sub-block `index` is made of, as it is stored: what tells these weights from others. A host whose
+        weights are no plain tensors says here what they consist of."""
+        return [part for module in self.subblocks[index].modules for part in module.parameters()]
+
     def output_matrix(self, index: int) -> torch.Tensor:
         """The matrix of `output` of sub-block `index`, (outputs, inputs), at least as wide as float32; not a copy where
         it is stored so. A host with other storage formats says here what its layer computes with."""

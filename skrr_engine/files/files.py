@@ -78,8 +78,9 @@ def open_plan(reference: str) -> Plan:
     return read_plan_file(path)
 
 
-def read_plan_file(path: Path) -> Plan:
-    """The plan in a text file: JSON, or a level's line, as in pasted text. Raises SkrrError."""
+def read_plan_file(path: Path, features=frozenset()) -> Plan:
+    """The plan in a text file: JSON, or a level's line, as in pasted text; `features` as in `loads`. Raises
+    SkrrError."""
     try:
         with reading(path):
             size = path.stat().st_size
@@ -88,7 +89,7 @@ def read_plan_file(path: Path) -> Plan:
             text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise PlanError(f"{path.name} is not a plan: it is not UTF-8 text (byte {error.start}).") from None
-    return read_plan_text(text)
+    return read_plan_text(text, features)
 
 
 def match_encoder(header: Header, plan: Plan, slot: str) -> EncoderTensors:

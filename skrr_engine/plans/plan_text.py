@@ -18,6 +18,7 @@ import base64
 import binascii
 import hashlib
 import struct
+from functools import partial
 
 from ..errors import PlanError
 from .architecture import ACTIVATIONS, FAMILIES, POSITION_BIASES, Architecture
@@ -41,11 +42,12 @@ def is_compact(text: str) -> bool:
     return bool(dot) and head.startswith("skrr") and head[4:].isdigit()
 
 
-def read_plan_text(text: str) -> Plan:
+def read_plan_text(text: str, features=frozenset()) -> Plan:
     """The plan in pasted text: JSON, or the compact form of a level; alone, or with words and marks around it.
+    `features` are those that the caller can honour (see `loads`).
 
     Raises PlanError where the text holds none, a damaged one, or two that differ."""
-    read = loads_level if is_compact(text) else loads
+    read = loads_level if is_compact(text) else partial(loads, features=features)
     try:
         return read(text)
     except PlanError:
@@ -55,16 +57,16 @@ def read_plan_text(text: str) -> Plan:
         raise PlanError(f"The text holds more than {MAX_PIECES} plans; expected one. Paste the one to use.")
     if not found or ('"skrr-plan"' in text and not any(piece.is_json for piece in found)):
         return read(text)  # says what is wrong; the second: JSON that breaks off, and whatever line its notes may hold
-    plans = [_read_piece(piece) for piece in found]
+    plans = [_read_piece(piece, features) for piece in found]
     if any(plan != plans[0] for plan in plans):
         raise PlanError(f"The text holds {len(plans)} plans, and they differ. Paste the one to use.")
     return plans[0]
 
 
-def _read_piece(piece) -> Plan:
+def _read_piece(piece, features) -> Plan:
     """The plan in the first spelling that is sound; the error of the first where none is."""
     if piece.is_json:
-        return loads(piece.spellings[0])
+        return loads(piece.spellings[0], features)
     for spelling in piece.spellings:
         try:
             return loads_level(spelling)

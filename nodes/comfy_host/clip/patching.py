@@ -15,6 +15,15 @@ from ..encoders import adapter_of, has_layer
 from ..weights.memory import module_bytes, rest
 from ..weights.weights import rewrap
 from .cloning import structural_clone
+from .correcting import (
+    NO_CORRECTIONS,
+    CorrectionsBySlot,
+    added_modules,
+    check_corrected_level,
+    check_weights,
+    put_matrices,
+    refuse_second,
+)
 from .free import FreePart, parts_of, take_out
 from .leaks import refuse_leaks
 from .trees import ATTACHMENT, FREED, Freed, TextEncoder, choose_encoder, find_models, text_encoders
@@ -51,20 +60,26 @@ class Patched:
     free: tuple[FreePart, ...] = ()
 
 
-def apply_level(clip, plan: Plan, level: Level) -> Patched:
-    """`clip` with the cuts of `level` and nothing else. See `make_smaller`."""
-    return make_smaller(clip, plan, level)
+def apply_level(clip, plan: Plan, level: Level, corrections: CorrectionsBySlot = NO_CORRECTIONS) -> Patched:
+    """`clip` with the cuts of `level` and its corrections, and nothing else. See `make_smaller`."""
+    return make_smaller(clip, plan, level, corrections=corrections)
 
 
-def make_smaller(clip, plan: Plan | None = None, level: Level | None = None, free: tuple = ()) -> Patched:
-    """`clip` with the cuts of `level` and without the `free` parts (FreePart). The given CLIP stays as it is and keeps
-    working beside the result.
+def make_smaller(
+    clip,
+    plan: Plan | None = None,
+    level: Level | None = None,
+    free: tuple = (),
+    corrections: CorrectionsBySlot = NO_CORRECTIONS,
+) -> Patched:
+    """`clip` with the cuts of `level`, with the `corrections` that it cannot do without (slot -> Corrections), and
+    without the `free` parts (FreePart). The given CLIP stays as it is and keeps working beside the result.
 
-    Raises PlanError when the plan is for another encoder, SkrrError when the CLIP cannot be cut. Applied to an
-    already cut CLIP the result is that of both plans; places named by the later one follow it.
+    Raises PlanError when the plan or its corrections are for another encoder, SkrrError when the CLIP cannot be cut.
+    Applied to an already cut CLIP the result is that of both plans; places named by the later one follow it.
     """
     earlier = clip.patcher.get_attachment(ATTACHMENT) or {}
-    now = {} if level is None else _check(clip, plan, level)
+    now = {} if level is None else _check(clip, plan, level, corrections)
     patcher = clip.patcher
     if any(patcher.injections.values()):
         raise SkrrError(
@@ -76,11 +91,13 @@ def make_smaller(clip, plan: Plan | None = None, level: Level | None = None, fre
     dense_bytes = {slot: module_bytes(encoder.transformer) for slot, encoder in text_encoders(clip).items()}
     before = module_bytes(dense_tree)
     shared = _may_share(patcher)
+    for slot, encoder in text_encoders(clip).items():
+        check_weights(slot, encoder.transformer, encoder.architecture, corrections)
     removed = _removed_parameters(clip, level) | parts_of(dense_tree, free)
     tree = structural_clone(dense_tree, lambda parameter: not shared and id(parameter) not in removed)
     cuts = {slot: applied.cut for slot, applied in now.items()}
-    _make_smaller(tree, cuts, free)
-    pruned, dropped = _new_patcher(patcher, tree, cuts, free, shared)
+    _make_smaller(tree, cuts, free, corrections, own=not shared)
+    pruned, dropped = _new_patcher(patcher, tree, (cuts, free, corrections), shared)
     pruned.set_attachments(ATTACHMENT, {**earlier, **now})
     pruned.set_attachments(FREED, freed_with(clip, free))
     result = copy.copy(clip)  # not clip.clone(): a clone thrown away later drops pinned buffers it shares
@@ -114,8 +131,9 @@ def freed_with(clip, free: tuple[FreePart, ...]) -> dict[str, Freed]:
     return freed
 
 
-def _check(clip, plan: Plan, level: Level) -> dict[str, Applied]:
+def _check(clip, plan: Plan, level: Level, corrections: CorrectionsBySlot) -> dict[str, Applied]:
     """The cuts of `level` joined with those made earlier, each against the encoder it is for."""
+    check_corrected_level(level, corrections)
     found = {}
     for slot, cut in level.cuts.items():
         encoder = choose_encoder(clip, slot)
@@ -125,6 +143,7 @@ def _check(clip, plan: Plan, level: Level) -> dict[str, Applied]:
                 f"Plan {plan.name!r} is for another encoder than {encoder.describe()}: it differs in "
                 f"{'; '.join(differences)} (plan -> this CLIP). Choose a plan made for this one, or search for one."
             )
+        refuse_second(encoder, slot in corrections)
         found[slot] = Applied(_join(encoder, cut), encoder.architecture, plan.with_levels([level]))
     return found
 
@@ -164,24 +183,33 @@ def _removed_parameters(clip, level: Level | None) -> set[int]:
     return removed
 
 
-def cut_tree(tree, cuts: dict[str, Cut]) -> None:
-    """Replaces the skipped sub-blocks of a tree that is ours alone."""
+def cut_tree(
+    tree, cuts: dict[str, Cut], corrections: CorrectionsBySlot = NO_CORRECTIONS, own: bool = True
+) -> None:
+    """Replaces the skipped sub-blocks of a tree that is ours alone, and puts the corrections in; `own`: over storages
+    that nothing else uses."""
     for slot, sd_model in find_models(tree).items():
         if slot in cuts:
             transformer = sd_model.transformer
             skip = [index for index in cuts[slot].skip if has_layer(transformer, index // 2)]
-            adapter_of(transformer).cut(transformer, skip, cuts[slot].reuse_map)
+            one = corrections.get(slot)
+            if one is not None:
+                put_matrices(transformer, one, own)
+            added = added_modules(cuts[slot], one, own)
+            adapter_of(transformer).cut(transformer, skip, cuts[slot].reuse_map, added)
 
 
-def _make_smaller(tree, cuts: dict[str, Cut], free: tuple[FreePart, ...]) -> None:
+def _make_smaller(
+    tree, cuts: dict[str, Cut], free: tuple[FreePart, ...], corrections: CorrectionsBySlot, own: bool
+) -> None:
     """Cuts first: a plan may name sub-blocks of layers that go whole."""
-    cut_tree(tree, cuts)
+    cut_tree(tree, cuts, corrections, own)
     take_out(tree, free)
 
 
-def _new_patcher(source, tree, cuts: dict[str, Cut], free: tuple[FreePart, ...], shared: bool):
+def _new_patcher(source, tree, smaller: tuple, shared: bool):
     """A patcher around `tree` that carries `source`'s patches and options but none of its load state, and the
-    patched keys that no longer have a place."""
+    patched keys that no longer have a place. `smaller`: cuts, free parts and corrections, for building it anew."""
     patcher = source.clone(model_override=(tree, ({}, {}, {}, set())))
     # clone() takes these over from the dense patcher, where they speak of the dense tree.
     patcher.size = 0
@@ -204,7 +232,7 @@ def _new_patcher(source, tree, cuts: dict[str, Cut], free: tuple[FreePart, ...],
     if source.cached_patcher_init is not None:
         # ComfyUI rebuilds a model from its file for hooks, torch.compile and several GPUs; inherited unchanged
         # this would bring the dense encoder back.
-        patcher.cached_patcher_init = (_rebuild, (source.cached_patcher_init, cuts, free))
+        patcher.cached_patcher_init = (_rebuild, (source.cached_patcher_init, *smaller))
     if shared and not patcher.is_dynamic():
         patcher.add_callback_with_key(CallbacksMP.ON_REGISTER_ALL_HOOK_PATCHES, ATTACHMENT, _part_hooked_storages)
         patcher.add_callback_with_key(CallbacksMP.ON_LOAD, ATTACHMENT, _take_back_hooks_on_the_dense)
@@ -233,12 +261,17 @@ def _has_place(path: str, before: dict, after: dict) -> bool:
     return all(type(before.get(p)) is type(after.get(p)) for p in (path, path.rpartition(".")[0]))
 
 
-def _rebuild(dense_init, cuts: dict[str, Cut], free: tuple[FreePart, ...], **options):
+def _rebuild(
+    dense_init, cuts: dict[str, Cut], free: tuple[FreePart, ...], corrections: CorrectionsBySlot, **options
+):
     """Loads the dense encoder as its loader did and cuts it: ComfyUI's `cached_patcher_init` factory."""
     factory, arguments, *index = dense_init
     result = factory(*arguments, **options)
     patcher = result[index[0]] if index else result
     rest(patcher)
-    _make_smaller(patcher.model, cuts, free)
+    for slot, sd_model in find_models(patcher.model).items():  # the file may be another one by now
+        if slot in corrections:
+            check_weights(slot, sd_model.transformer, corrections[slot].architecture, corrections)
+    _make_smaller(patcher.model, cuts, free, corrections, own=not _may_share(patcher))
     patcher.size = 0
     return patcher

@@ -5,7 +5,9 @@ An adapter module offers:
 - `architecture(transformer)`: the Architecture, read from modules and shapes of an uncut encoder,
 - `norms(transformer)`: the norm weight of every sub-block, None where it was cut,
 - `parts(transformer, index)`: the modules of sub-block `index` that removing it drops,
-- `cut(transformer, skip, reuse)`: replaces skipped sub-blocks by stubs, in place, layer shells kept,
+- `owned(transformer, index)`: the modules of sub-block `index` with all that it computes with,
+- `output(transformer, index)`: where its output matrix is, as (module, name of its linear layer),
+- `cut(transformer, skip, reuse, added)`: replaces skipped sub-blocks by stubs, in place, layer shells kept,
 - `stack(encoder)`: the encoder as a TextStack for searching (its base: `running`),
 - `anatomy(transformer)`: where its parts stand, for taking out what no model reads.
 

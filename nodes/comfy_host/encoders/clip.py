@@ -1,5 +1,8 @@
 """ComfyUI's CLIP text models (CLIP-L, CLIP-G and relatives)."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import comfy.clip_model as comfy_clip
 import torch
 from comfy.ldm.modules.attention import optimized_attention_for_device
@@ -10,8 +13,9 @@ from ....skrr_engine.precision import narrow
 from .anatomy import Anatomy, PassOn
 from .running import EncoderStack
 
-__all__ = ["anatomy", "architecture", "cut", "matches", "norms", "parts", "stack"]
+__all__ = ["anatomy", "architecture", "cut", "matches", "norms", "output", "owned", "parts", "stack"]
 
+NOTHING = MappingProxyType({})
 ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
 # The attributes of a CLIPLayer that make sub-block 0 (attention) and 1 (feed-forward): norm, then body.
 NAMES = (("layer_norm1", "self_attn"), ("layer_norm2", "mlp"))
@@ -68,30 +72,46 @@ def parts(transformer, index: int) -> list:
     return [getattr(layer, name) for name in NAMES[index % 2]]
 
 
-def cut(transformer, skip, reuse: dict[int, int]) -> None:
-    """Replaces the sub-blocks `skip` by stubs; `reuse` maps a place to the kept sub-block that runs there."""
+def owned(transformer, index: int) -> list:
+    """The modules of sub-block `index`: those that go with it."""
+    return parts(transformer, index)
+
+
+def output(transformer, index: int) -> tuple:
+    """The module and the name under which the output layer of sub-block `index` is."""
+    layer = transformer.text_model.encoder.layers[index // 2]
+    return (layer.mlp, "fc2") if index % 2 else (layer.self_attn, "out_proj")
+
+
+def cut(transformer, skip, reuse: dict[int, int], added: Mapping[int, torch.nn.Module] = NOTHING) -> None:
+    """Replaces the sub-blocks `skip` by stubs; `reuse` maps a place to the kept sub-block that runs there, `added` to
+    the module that says what comes to the stream there too."""
     for index in skip:
         source = parts(transformer, reuse[index]) if index in reuse else None
         layer = transformer.text_model.encoder.layers[index // 2]
         norm, body = NAMES[index % 2]
         setattr(layer, norm, torch.nn.Identity())
-        setattr(layer, body, Place(source))
+        setattr(layer, body, Place(source, added.get(index)))
 
 
 class Place(torch.nn.Module):
     """The body of a skipped sub-block: adds nothing, or what `source` (norm, body; held unregistered: their
-    bytes belong to their own place) makes of the stream, which an Identity in the norm's place lets through."""
+    bytes belong to their own place) makes of the stream, which an Identity in the norm's place lets through; `added`
+    says what comes to the stream beside that."""
 
-    def __init__(self, source):
+    def __init__(self, source, added=None):
         super().__init__()
         self._source = (source,)
+        self.added = added
 
     def forward(self, x, *args):
         """As CLIPAttention or CLIPMLP: what is added to the stream."""
+        more = None if self.added is None else self.added(x)
         if self._source[0] is None:
-            return 0.0
+            return 0.0 if more is None else more
         norm, body = self._source[0]
-        return body(norm(x), *args)
+        found = body(norm(x), *args)
+        return found if more is None else found + more
 
 
 def stack(encoder):

@@ -6,6 +6,7 @@ the linear layers compute with what that brings instead.
 """
 
 import comfy.model_management as mm
+import comfy.ops
 import torch
 
 from ....skrr_engine.digest import digest_json, digest_tensors
@@ -13,16 +14,22 @@ from ....skrr_engine.encoders.stack import SubBlock, TextStack, TokenBatch
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.measure.budget import call_bytes, widest_bytes
 from ....skrr_engine.measure.objective import GPU_CALL_TOKENS
+from ....skrr_engine.precision import STREAM
 from ..weights.memory import module_bytes
-from ..weights.weights import count_parameters, patch_digest, raw_tensors
+from ..weights.weights import count_parameters, is_quantized, patch_digest, raw_tensors
 
-__all__ = ["EncoderStack"]
+__all__ = ["EncoderStack", "stored_tensors"]
 
 # Activations of a pass on top of the weights, in bytes: streams of a sweep, and one float32 copy of the
 # largest weight, which ComfyUI casts per call.
 WORKING_MEMORY = 1 << 30
 # Tokens of a long prompt: what FLUX pads to.
 LONG = 256
+
+
+def stored_tensors(adapter, transformer, index: int) -> list[torch.Tensor]:
+    """The plain tensors that sub-block `index` is stored in: by them corrections know the weights they are for."""
+    return [tensor for module in adapter.owned(transformer, index) for _, tensor in raw_tensors(module)]
 
 
 class EncoderStack(TextStack):
@@ -44,7 +51,9 @@ class EncoderStack(TextStack):
         for index, (modules, residual) in enumerate(self.blocks()):
             parts = tuple(encoder.adapter.parts(self.transformer, index))
             sizes = (sum(map(count, parts)) for count in (module_bytes, count_parameters))
-            subblocks.append(SubBlock(index, *sizes, self._bind(modules, residual), parts))
+            parent, name = encoder.adapter.output(self.transformer, index)
+            layer = getattr(parent, name)
+            subblocks.append(SubBlock(index, *sizes, self._bind(modules, residual), parts, layer))
         self.subblocks = tuple(subblocks)
         self.total_bytes, self.total_parameters = module_bytes(self.transformer), count_parameters(self.transformer)
         self.taps = {"last": len(subblocks)}
@@ -94,6 +103,23 @@ class EncoderStack(TextStack):
         if self.feeder is None:
             return 0
         return call_bytes(self.architecture, GPU_CALL_TOKENS, LONG) + 2 * widest_bytes(self)
+
+    def tensors(self, index: int) -> list[torch.Tensor]:
+        return stored_tensors(self.encoder.adapter, self.transformer, index)
+
+    def output_matrix(self, index: int) -> torch.Tensor:
+        """In float32 from whatever it is stored in, through the layer's own cast: with LoRA, where they are loaded."""
+        layer = self.subblocks[index].output
+        if hasattr(layer, "cast_bias_weight"):  # ComfyUI-GGUF's layers have one of their own
+            found = layer.cast_bias_weight(dtype=STREAM, device=self.device, bias_dtype=STREAM)[0]
+            return found.detach().as_subclass(torch.Tensor).clone()
+        found, bias, borrowed = comfy.ops.cast_bias_weight(
+            layer, dtype=STREAM, device=self.device, bias_dtype=STREAM, offloadable=True
+        )
+        # The cast leaves a quantised weight as it is where that says to be of the dtype asked for.
+        matrix = (found.dequantize() if is_quantized(found) else found).detach().to(STREAM, copy=True)
+        comfy.ops.uncast_bias_weight(layer, found, bias, borrowed)
+        return matrix
 
     def start(self, embeds: torch.Tensor) -> torch.Tensor:
         """The stream before sub-block 0 from the token embeddings."""

@@ -1,5 +1,8 @@
 """ComfyUI's T5 (T5-XXL in FLUX, SD3, PixArt and Chroma; smaller T5s; umT5 by its table in every layer)."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import comfy.text_encoders.t5 as comfy_t5
 import torch
 from comfy.ldm.modules.attention import optimized_attention_for_device
@@ -9,8 +12,9 @@ from ....skrr_engine.precision import narrow
 from .anatomy import Anatomy
 from .running import EncoderStack
 
-__all__ = ["anatomy", "architecture", "cut", "matches", "norms", "parts", "stack"]
+__all__ = ["anatomy", "architecture", "cut", "matches", "norms", "output", "owned", "parts", "stack"]
 
+NOTHING = MappingProxyType({})
 ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 
 
@@ -80,18 +84,30 @@ def parts(transformer, index: int) -> list:
     return [layer.layer_norm, attention.q, attention.k, attention.v, attention.o]
 
 
-def cut(transformer, skip, reuse: dict[int, int]) -> None:
-    """Replaces the sub-blocks `skip` by stubs; `reuse` maps a place to the kept sub-block that runs there."""
+def owned(transformer, index: int) -> list:
+    """The modules of sub-block `index`, a position table included."""
+    return [transformer.encoder.block[index // 2].layer[index % 2]]
+
+
+def output(transformer, index: int) -> tuple:
+    """The module and the name under which the output layer of sub-block `index` is."""
+    layer = transformer.encoder.block[index // 2].layer[index % 2]
+    return (layer.DenseReluDense, "wo") if index % 2 else (layer.SelfAttention, "o")
+
+
+def cut(transformer, skip, reuse: dict[int, int], added: Mapping[int, torch.nn.Module] = NOTHING) -> None:
+    """Replaces the sub-blocks `skip` by stubs; `reuse` maps a place to the kept sub-block that runs there, `added` to
+    the module that says what comes to the stream there too."""
     blocks = transformer.encoder.block
     keeps_table = _keeps_table(transformer, 0)
     for index in skip:
         source = blocks[reuse[index] // 2].layer[reuse[index] % 2] if index in reuse else None
         layers = blocks[index // 2].layer
         if index % 2:
-            layers[1] = FeedForwardPlace(source)
+            layers[1] = FeedForwardPlace(source, added.get(index))
         else:
             table = layers[0].SelfAttention if index == 0 and keeps_table else None
-            layers[0] = AttentionPlace(source, table, _has_table(layers[0]))
+            layers[0] = AttentionPlace(source, table, _has_table(layers[0]), added.get(index))
 
 
 class PassOnWithBias(torch.nn.Module):
@@ -104,12 +120,14 @@ class PassOnWithBias(torch.nn.Module):
 
 class AttentionPlace(torch.nn.Module):
     """The place of a skipped attention: passes the stream on, or runs `source` (held unregistered: its bytes
-    belong to its own place). `attention`, in layer 0 of a T5, still owns the position table under its old key."""
+    belong to its own place). `attention`, in layer 0 of a T5, still owns the position table under its old key. `added`
+    says what comes to the stream beside that."""
 
-    def __init__(self, source, attention, had_table: bool):
+    def __init__(self, source, attention, had_table: bool, added=None):
         super().__init__()
         self._source = (source,)
         self.had_table = had_table
+        self.added = added
         if attention is not None:
             for name in ("q", "k", "v", "o"):
                 attention._modules.pop(name, None)
@@ -119,21 +137,26 @@ class AttentionPlace(torch.nn.Module):
         """As T5LayerSelfAttention: (stream, position bias)."""
         if past_bias is None and hasattr(self, "SelfAttention"):
             past_bias = self.SelfAttention.compute_bias(x.shape[1], x.shape[1], x.device, x.dtype)
-        if self._source[0] is None:
-            return x, past_bias
-        return self._source[0](x, mask, past_bias, optimized_attention)
+        more = None if self.added is None else self.added(x)  # first: a sub-block writes into its stream
+        if self._source[0] is not None:
+            x, past_bias = self._source[0](x, mask, past_bias, optimized_attention)
+        return (x if more is None else x + more), past_bias
 
 
 class FeedForwardPlace(torch.nn.Module):
-    """The place of a skipped feed-forward: passes the stream on, or runs `source`, held unregistered."""
+    """The place of a skipped feed-forward: passes the stream on, or runs `source`, held unregistered; `added` says what
+    comes to the stream beside that."""
 
-    def __init__(self, source):
+    def __init__(self, source, added=None):
         super().__init__()
         self._source = (source,)
+        self.added = added
 
     def forward(self, x):
         """As T5LayerFF."""
-        return x if self._source[0] is None else self._source[0](x)
+        more = None if self.added is None else self.added(x)
+        x = x if self._source[0] is None else self._source[0](x)
+        return x if more is None else x + more
 
 
 def stack(encoder):

@@ -15,7 +15,7 @@ from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.files.files import read_plan_file
 from ....skrr_engine.files.prompt_files import ENDINGS
 from ....skrr_engine.plans.plan import Plan
-from ....skrr_engine.plans.plan_json import dumps
+from ....skrr_engine.plans.plan_json import CORRECTIONS, dumps
 
 __all__ = [
     "cache_folder",
@@ -25,8 +25,10 @@ __all__ = [
     "load_plan",
     "model_file",
     "plain_name",
+    "plans_folder",
     "prompt_file",
     "save_plan",
+    "side_files",
     "trim_cache",
 ]
 
@@ -36,7 +38,8 @@ MENDED = "Check that folder and those for it in extra_model_paths.yaml, and rest
 WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL"} | {f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10)}
 
 
-def _plans() -> Path:
+def plans_folder() -> Path:
+    """Where plans and their side files are written."""
     return Path(folder_paths.models_dir) / "skrr"
 
 
@@ -52,16 +55,21 @@ def load_plan(name: str) -> Plan:
         files = _plan_files(_entries)  # a folder that cannot be read is what to tell, if there is one
     if name not in files:
         raise SkrrError(f"There is no plan {name!r} in models/skrr; there are {', '.join(sorted(files)) or 'none'}.")
-    return read_plan_file(files[name])
+    return read_plan_file(files[name], {CORRECTIONS})
 
 
-def _plan_files(entries: Callable[[Path], list[Path]]) -> dict[str, Path]:
+def side_files() -> list[Path]:
+    """The safetensors files among the plans: their corrections."""
+    return list(_plan_files(_entries, ".safetensors").values())
+
+
+def _plan_files(entries: Callable[[Path], list[Path]], ending: str = ".json") -> dict[str, Path]:
     """name -> file, of `models/skrr` and of the folders for `skrr` in extra_model_paths.yaml; the first of a name."""
     extra = folder_paths.folder_names_and_paths.get("skrr", ((), ()))[0]
     found = {}
-    for folder in (_plans(), *map(Path, extra)):
+    for folder in (plans_folder(), *map(Path, extra)):
         for path in entries(folder):
-            if path.suffix.lower() == ".json":
+            if path.suffix.lower() == ending:
                 found.setdefault(path.name, path)
     return found
 
@@ -91,7 +99,7 @@ def _is_file(path: Path) -> bool:
 
 def save_plan(plan: Plan, name: str, overwrite: bool) -> Path:
     """Writes `plan` as `name`.json into `models/skrr`, atomically. An existing file is kept unless `overwrite`."""
-    path = _plans() / plain_name(name, ".json")
+    path = plans_folder() / plain_name(name, ".json")
     if os.path.lexists(path) and not overwrite:
         raise SkrrError(f"{path.name} is already in models/skrr. Switch on overwrite, or choose another name.")
     write_atomically(path, dumps(plan).encode())

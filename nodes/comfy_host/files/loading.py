@@ -54,6 +54,11 @@ def load_kept(
     headers = [open_header(path) for path in paths]
     text = None if plan is None or level is None else dumps(plan.with_levels([level]))
     plan, level = plan_inside(headers, plan) or (plan, level)
+    if level is not None and level.corrections is not None:
+        raise PlanError(
+            f"Plan {plan.name!r} needs its corrections, which Skrr CLIP Loader cannot put in. Load the dense file with "
+            "ComfyUI's CLIP loader, and put Skrr Apply behind it."
+        )
     files = find_cuts(headers, plan, level)
     clip, from_files = _build([outline(file) for file in files], clip_type, device, disable_dynamic)
     _check_type(clip, clip_type, files, from_files)

@@ -31,6 +31,11 @@ def save_encoder(encoder: TextEncoder, name: str, bake_lora: bool, overwrite: bo
     not at all. `bake_lora` works the CLIP's LoRA and merge patches into plain weights."""
     if encoder.applied is None and not encoder.freed:
         raise SkrrError(f"The encoder {encoder.slot} is dense. Put Skrr Apply before, or use ComfyUI's own CLIPSave.")
+    if encoder.plan is not None and encoder.plan.levels[0].corrections is not None:
+        raise SkrrError(
+            f"The encoder {encoder.slot} runs with corrections, which this file could not hold. Keep its plan and side "
+            "file instead, and put Skrr Apply behind the dense file."
+        )
     target = Path(folder_paths.get_folder_paths("text_encoders")[0]) / plain_name(name, ".safetensors")
     if exists(target) and not overwrite:
         raise SkrrError(f"{target.name} exists already. Switch on overwrite, or choose another name.")

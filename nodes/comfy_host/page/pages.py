@@ -8,7 +8,7 @@ from server import PromptServer
 
 from ....skrr_engine.errors import PlanError, SkrrError
 from ....skrr_engine.plans.plan import Plan
-from ....skrr_engine.plans.plan_json import MAX_TEXT, dumps
+from ....skrr_engine.plans.plan_json import CORRECTIONS, MAX_TEXT, dumps
 from ....skrr_engine.plans.plan_text import read_plan_text
 from ....skrr_engine.plans.presets import load_preset, preset_names
 from ..files.folders import load_plan
@@ -99,7 +99,7 @@ async def _body(request: web.Request) -> dict:
 
 def _plan(asked: dict[str, str], presets_by_kind: dict[str, str]) -> Plan:
     if asked.get("text", "").strip():
-        return read_plan_text(asked["text"])
+        return read_plan_text(asked["text"], {CORRECTIONS})
     source, kind = asked.get("source", "")[:MAX_NAME], asked.get("kind", "")[:MAX_NAME]
     if kind:
         if kind not in presets_by_kind:

@@ -56,6 +56,8 @@ def _plan_lines(patched: Patched, asked: float | None) -> list[str]:
         )
         pairs = ", ".join(f"{place} <- {source}" for place, source in cut.reuse) or "none"
         lines.append(f"{slot}: re-used {pairs}.")
+        if level.corrections is not None and slot in level.corrections.weights:
+            lines.append(f"{slot}: corrected, with what was fitted on these very weights.")
         lines.append(f"{slot}: {_gb(before)} before, {_gb(after)} after.")
     return lines
 

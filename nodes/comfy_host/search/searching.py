@@ -10,7 +10,7 @@ import torch
 
 from ....skrr_engine.digest import digest_json
 from ....skrr_engine.disk import exists, write_atomically
-from ....skrr_engine.errors import SkrrError
+from ....skrr_engine.errors import PlanError, SkrrError
 from ....skrr_engine.events import silent
 from ....skrr_engine.files.files import read_plan_file
 from ....skrr_engine.jobs.search import Settings, find_plan, refine_plan
@@ -23,6 +23,7 @@ from ..denoiser.projections import find_projection, source_name
 from ..files.folders import cache_folder, plain_name, save_plan, trim_cache
 from ..weights.memory import rest
 from .calibrating import TokenizedPrompts, calibration_for
+from .correcting import check_correctable, corrected
 from .feeding import HostFeeder
 
 __all__ = ["run_search"]
@@ -39,27 +40,40 @@ def run_search(
     null_weight: float = 1.0,
     start: Plan | None = None,
     report=silent,
+    corrections: bool = False,
 ) -> tuple[Plan, str]:
-    """The plan, and a sentence about what it was measured behind. The same job asked again comes from the cache.
+    """The plan, and a sentence about what it was measured behind. The same job asked again comes from the cache. With
+    `corrections` it ends with their fit (see `correcting`), and the plan has the corrected level.
 
     Cancelled, it leaves the levels found so far as a partial plan in models/skrr and goes on from there when it
     is asked again.
     """
     plain_name(f"{settings.name} (partial)", ".json")  # refused now, not when a cancelled search wants to be kept
+    if corrections:
+        check_correctable(encoder, prompts, settings.name)
+    elif start is not None and any(level.corrections for level in start.levels):
+        raise PlanError(
+            f"Plan {start.name!r} needs its corrections, which a search would leave behind. Switch on corrections, so "
+            "that they are fitted anew, or choose a plan without."
+        )
     projection, sentence = find_projection(model, encoder)
     rest(encoder.clip.patcher)
     stack = encoder.adapter.stack(encoder)
-    calibration = calibration_for(encoder, prompts)
     device = encoder.clip.patcher.load_device
     stack.feeder = _feeder(stack, device)
     room = partial(_room, device, stack.working_bytes)
-    objective = Objective(stack, calibration, projection, null_weight, report, room, device.type)
+
+    def objective_on(some: TokenizedPrompts) -> Objective:
+        calibration = calibration_for(encoder, some)
+        return Objective(stack, calibration, projection, null_weight, report, room, device.type)
+
+    objective = objective_on(prompts)
     record = {
         "denoiser": {"family": source_name(model, projection), "projection": projection.name},
         "calibration": {
             "prompts": len(prompts.prompts),
             "tokenizer": prompts.tokenizer,
-            "digest": calibration.identity[:16],
+            "digest": objective.calibration.identity[:16],
         },
         "search": settings.record(null_weight),
     }
@@ -68,6 +82,9 @@ def run_search(
             plan = find_plan(objective, settings, cache_folder(), record, _keep_partial)
         else:
             plan = _refined(objective, start, settings, record)
+        if corrections:
+            plan, more = corrected(plan, settings.name, settings.slot, prompts, objective_on)
+            sentence = f"{sentence}\n{more}"
     trim_cache()
     return plan, sentence
 

@@ -218,12 +218,13 @@ def test_same_job_again_comes_from_the_cache(pack, host, tmp_path, monkeypatch):
     assert search(patched)[1] > 0
 
 
-def test_mode_and_minutes_are_the_last_widgets_and_may_be_missing(pack):
+def test_the_last_widgets_may_be_missing(pack):
     """Workflows saved before there were any stay valid, widget by widget."""
     node = pack("nodes.search").SkrrSearch
-    *_, mode, minutes = node.define_schema().inputs
+    *_, mode, minutes, corrections = node.define_schema().inputs
     assert (mode.id, mode.default, mode.optional) == ("mode", "fast", True)
     assert (minutes.id, minutes.default, minutes.optional) == ("minutes", 0.0, True)
+    assert (corrections.id, corrections.default, corrections.optional) == ("corrections", False, True)
 
 
 @pytest.mark.parametrize("mode", ["fast", "exact"])

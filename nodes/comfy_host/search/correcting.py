@@ -1,0 +1,107 @@
+"""The end of a search that was asked for corrections: the fit, and a side file beside the plans."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import comfy.model_management as mm
+import torch
+
+from ....skrr_engine.corrections.estimate import estimate_fit
+from ....skrr_engine.corrections.sites import FEWEST_PROMPTS, KINDS, Settings
+from ....skrr_engine.digest import digest_json
+from ....skrr_engine.disk import exists, write_atomically
+from ....skrr_engine.errors import PlanError, SkrrError
+from ....skrr_engine.events import Notice
+from ....skrr_engine.files.files import read_plan_file
+from ....skrr_engine.jobs.correcting import USUAL, correct_level
+from ....skrr_engine.measure.execute import assign
+from ....skrr_engine.measure.objective import Objective
+from ....skrr_engine.plans.plan import Level, Plan
+from ....skrr_engine.plans.plan_json import CORRECTIONS, dumps
+from ..clip.trees import TextEncoder
+from ..encoders.added import stored_width
+from ..files.folders import cache_folder
+from ..files.side_files import check_side_name, has_side_file, keep_side_file, new_side_file
+from .calibrating import TokenizedPrompts
+
+__all__ = ["check_correctable", "corrected", "split"]
+
+# Every fifth prompt chooses among what is fitted on the others.
+PART = 5
+
+
+def check_correctable(encoder: TextEncoder, prompts: TokenizedPrompts, name: str) -> None:
+    """Raises SkrrError where a search could not end with corrections: before it, not hours later."""
+    count = len(set(prompts.prompts))
+    if count < PART * FEWEST_PROMPTS:
+        raise SkrrError(
+            f"Corrections need {PART * FEWEST_PROMPTS} different calibration prompts or more (better several hundred), "
+            f"and these are {count}. Give Skrr Calibrate more, or switch corrections off."
+        )
+    if any(key.startswith(encoder.key_prefix) for key in encoder.clip.patcher.patches):
+        raise SkrrError(
+            f"The encoder {encoder.slot} carries a LoRA or merge, which would go into the corrections and come on top "
+            "of them again. Put it behind Skrr Apply, or switch corrections off."
+        )
+    check_side_name(name)
+
+
+def split(prompts: TokenizedPrompts) -> tuple[TokenizedPrompts, TokenizedPrompts]:
+    """(those to fit on, those that choose): no text is in both."""
+    order = {text: n for n, text in enumerate(dict.fromkeys(prompts.prompts))}
+    chooses = [order[text] % PART == PART - 1 for text in prompts.prompts]
+    return _some(prompts, [not one for one in chooses]), _some(prompts, chooses)
+
+
+def _some(prompts: TokenizedPrompts, taken: list[bool]) -> TokenizedPrompts:
+    texts, tokens = (
+        tuple(one for one, wanted in zip(parts, taken, strict=True) if wanted)
+        for parts in (prompts.prompts, prompts.tokens)
+    )
+    return replace(prompts, prompts=texts, tokens=tokens)
+
+
+def corrected(
+    plan: Plan, name: str, slot: str, prompts: TokenizedPrompts, objective_on: Callable[..., Objective]
+) -> tuple[Plan, str]:
+    """The largest level of `plan` with corrections, and a sentence about them; `objective_on` makes the objective over
+    prompts. The same fit asked again is on disk; one that was cancelled or killed is done again."""
+    fit, selection = map(objective_on, split(prompts))
+    level, stack = plan.levels[-1], fit.stack
+    if stack.feeder is not None:
+        stack.feeder.dtype = None  # a fit needs all digits
+    kinds = {kind: replace(KINDS[kind], stored=stored_width(stack.subblocks[0].output.weight)) for kind in USUAL}
+    told = _estimate(fit, selection, level, slot, kinds)
+    fit.report(Notice(told))
+    key = digest_json([fit.identity, selection.identity, dumps(plan.with_levels([level], name="")), slot, str(kinds)])
+    path = cache_folder() / f"corrected-{key[:32]}.json"
+    if exists(path):
+        found = read_plan_file(path, {CORRECTIONS})
+        if has_side_file(found.levels[0].corrections):
+            return replace(found, name=name), _sentence(found, told)
+    budget = int(mm.get_free_memory(torch.device("cpu")))
+    side_file = new_side_file(name)
+    made = correct_level(plan, level, slot, fit, selection, side_file, USUAL, kinds, budget)
+    if made.kind is None:
+        return plan, f"{told}\nNo correction lowers the discrepancy on prompts it has not seen: the plan is plain."
+    kept = keep_side_file(side_file, name, made.plan.levels[0].corrections)
+    write_atomically(path, dumps(made.plan).encode())
+    return made.plan, f"{_sentence(made.plan, told)} Side file: {kept} in models/skrr."
+
+
+def _estimate(fit: Objective, selection: Objective, level: Level, slot: str, kinds: dict[str, Settings]) -> str:
+    if slot not in level.cuts:
+        raise PlanError(f"The level to correct does not cut encoder {slot!r}. Choose a plan for it.")
+    cut = level.cuts[slot]
+    assignment = assign(len(fit.stack.subblocks), cut.skip, cut.reuse_map)
+    return "Fit of the corrections: " + "; ".join(
+        estimate_fit(fit, selection, assignment, settings).describe() for settings in kinds.values()
+    )
+
+
+def _sentence(plan: Plan, told: str) -> str:
+    before, after = plan.search["corrections_discrepancy_before"], plan.levels[0].discrepancy["value"]
+    return (
+        f"{told}\nCorrected: the discrepancy over prompts that nothing was fitted on is {after:.4g}, and was "
+        f"{before:.4g} without. The plan is never applied without its corrections."
+    )
