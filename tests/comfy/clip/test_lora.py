@@ -36,7 +36,7 @@ def test_patches_for_skipped_places_are_dropped_and_reported(prune, pack):
     patched = prune(styled, SKIP, REUSE)
     gone = steps.matrices(dense.cond_stage_model, SKIP)
     report = pack("nodes.apply").SkrrApply.execute(styled, steps.plan_for(pack, dense, SKIP, REUSE), 0.01).result[1]
-    assert f"{len(gone)} LoRA or merge patches were for removed sub-blocks" in report and min(gone) in report
+    assert f"{len(gone)} LoRA or merge patches were for removed parts" in report and min(gone) in report
     assert patched.dropped_patches == tuple(sorted(gone))
     assert set(patched.clip.patcher.patches) == set(steps.matrices(dense.cond_stage_model, set(ALL) - set(SKIP)))
 

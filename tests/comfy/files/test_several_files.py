@@ -93,7 +93,8 @@ def test_the_same_as_loading_whole_and_cutting(pack, tmp_path, monkeypatch, case
     dense = load_all(paths, kind)
     skip, reuse = ((0, 3), {0: 2}) if t5 is WIDE_T5 and slot == "t5xxl" else ((0, 5, 3, 20), {0: 2, 5: 7})
     plan = plan_for(pack, dense, skip, reuse, slot)
-    cut = without_free(pack, dense, plan)
+    # A file in open_clip's names is translated as a whole, its table with it.
+    cut = without_free(pack, dense, plan, in_ram=("clip_g",) if "open_clip_g" in names else ())
     loaded = pack("nodes.comfy_host.files.loading").load_kept(paths, kind, plan, plan.levels[0])
     assert_same(loaded.clip, cut.clip)
     assert loaded.clip_bytes == cut.clip_bytes and loaded.encoder_bytes == cut.encoder_bytes
