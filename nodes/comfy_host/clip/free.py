@@ -14,7 +14,7 @@ from .kinds import writes_its_condition
 from .reads import Reads, reads_of
 from .trees import find_models
 
-__all__ = ["FreePart", "find_free", "part_bytes", "parts_of", "take_out"]
+__all__ = ["FreePart", "find_free", "parts_of", "take_out"]
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,6 @@ def parts_of(tree, parts) -> set[int]:
             module = models[part.slot].transformer.get_submodule(path)
             gone.update(id(tensor) for tensor in (*module.parameters(), *module.buffers()))
     return gone
-
-
-def part_bytes(tree, part: FreePart) -> int:
-    """What the part takes in the tree, which still holds it."""
-    transformer = find_models(tree)[part.slot].transformer
-    return sum(module_bytes(transformer.get_submodule(path)) for path in part.paths)
 
 
 def take_out(tree, parts, table=HostTable) -> None:

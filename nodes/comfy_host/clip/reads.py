@@ -14,6 +14,9 @@ from .kinds import hands_on_pooled
 
 __all__ = ["Reads", "encode_options", "reads_of"]
 
+# By these a CLIP encodes: what another pack puts in their place may read other states.
+ENCODES = frozenset({"forward", "encode", "encode_token_weights", "process_tokens", "set_clip_options"})
+
 
 @dataclass(frozen=True)
 class Reads:
@@ -30,7 +33,9 @@ class Reads:
 def reads_of(clip, slot: str, sd_model, anatomy: Anatomy) -> Reads:
     """What the CLIP reads of the encoder `sd_model` in `slot`."""
     layers = len(sd_model.transformer.get_submodule(anatomy.layers))
-    if type(sd_model).forward is not SDClipModel.forward or "forward" in vars(sd_model):
+    own = type(sd_model).forward is not SDClipModel.forward or "forward" in vars(sd_model)
+    # An object patch stands in its place only while the CLIP is loaded.
+    if own or any(path.rpartition(".")[2] in ENCODES for path in clip.patcher.object_patches):
         return Reads(layers, layers, True, True, Because("this CLIP encodes in a way of its own"))
     layer, index, projected = encode_options(clip, sd_model)
     request = layer if isinstance(layer, list) or layer == "all" else None if layer == "last" else index

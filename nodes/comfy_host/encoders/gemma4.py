@@ -1,10 +1,12 @@
 """ComfyUI's Gemma 4, from the release that has it on."""
 
 import sys
+from dataclasses import replace
 
 import torch
 
-from .anatomy import SENSES, Anatomy, children
+from . import llama
+from .anatomy import Anatomy
 
 __all__ = ["anatomy", "matches"]
 
@@ -16,15 +18,9 @@ def matches(transformer) -> bool:
 
 
 def anatomy(transformer) -> Anatomy:
-    """All of its models read every state, so no layer of it is dead as ComfyUI sets it up."""
-    return Anatomy(
-        core="model",
-        layers="model.layers",
-        norm="model.norm" if transformer.model.norm is not None else None,
-        table="model.embed_tokens",
-        stub=PassOnWithShared,
-        tower=children(transformer, SENSES),
-    )
+    """Parts stand where the Llama kind has them. All of its models read every state, so no layer of it is dead as
+    ComfyUI sets it up."""
+    return replace(llama.anatomy(transformer), stub=PassOnWithShared)
 
 
 class PassOnWithShared(torch.nn.Module):

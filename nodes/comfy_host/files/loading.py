@@ -64,10 +64,8 @@ def load_kept(
     _check_type(clip, clip_type, files, from_files)
     free, in_files = _free_parts(clip, from_files, keep)
     before = module_bytes(clip.patcher.model)
-    applied, dense = (
-        {},
-        {slot: module_bytes(model.transformer) for slot, model in find_models(clip.patcher.model).items()},
-    )
+    dense = {slot: module_bytes(model.transformer) for slot, model in find_models(clip.patcher.model).items()}
+    applied = {}
     for slot, cut in level.cuts.items() if level is not None else ():
         encoder = choose_encoder(clip, slot)
         differences = plan.encoders[slot].architecture.differences(encoder.architecture)

@@ -86,11 +86,6 @@ class FileTable(HostTable):
             weight = torch.zeros((), dtype=weight.dtype).expand(weight.shape)
         self.source._parameters["weight"] = torch.nn.Parameter(weight, requires_grad=False)
 
-    @property
-    def held_bytes(self) -> int:
-        """What the table takes where it is stored."""
-        return self._rows.rows * self._rows.columns * self._rows.dtype.itemsize
-
     def rows(self, ids: torch.Tensor):
         """The rows `ids` as a table of their own, in the table's format."""
         return rows_of(self.weight, ids, self._rows.read(ids))

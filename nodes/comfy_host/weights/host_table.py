@@ -10,7 +10,7 @@ import dataclasses
 import torch
 from torch.func import functional_call
 
-from .weights import is_ggml, is_quantized, raw_tensors
+from .weights import is_ggml, is_quantized
 
 __all__ = ["HostTable", "has_rows", "rows_of"]
 
@@ -33,11 +33,6 @@ class HostTable(torch.nn.Module):
     def weight(self):
         """The whole table; ComfyUI asks where it is and what type it has."""
         return self.source.weight
-
-    @property
-    def held_bytes(self) -> int:
-        """What the table takes where it is stored."""
-        return sum(tensor.nbytes for _, tensor in raw_tensors(self.source))
 
     def rows(self, ids: torch.Tensor):
         """The rows `ids`, of one dimension, as a table of their own, in the table's format."""

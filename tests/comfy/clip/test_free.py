@@ -112,3 +112,17 @@ def test_free_twice_is_free_once(pack, clip_of):
     twice = freed(pack, once.clip, tables=True)
     assert twice.clip_bytes == (once.clip_bytes[1], once.clip_bytes[1])
     assert_same(encoded(twice.clip, "FLUX.2 klein 9B"), dense)
+
+
+def test_where_another_pack_encodes_all_counts_as_read(pack, clip_of):
+    clip = clip_of("SDXL")
+    tree = clip.patcher.model
+
+    def with_all_pooled(tokens):
+        low, low_pooled = tree.clip_l.encode_token_weights(tokens["l"])
+        high, pooled = tree.clip_g.encode_token_weights(tokens["g"])
+        return torch.cat((low, high), dim=-1), torch.cat((low_pooled, pooled), dim=-1)
+
+    assert any(part.kind == "layers" for part in pack("nodes.comfy_host.clip.free").find_free(clip))
+    clip.patcher.add_object_patch("encode_token_weights", with_all_pooled)
+    assert pack("nodes.comfy_host.clip.free").find_free(clip, tables=False) == ()
