@@ -61,7 +61,7 @@ def _measure(pack, tree) -> dict:
         shapes[slot] = {
             "kind": _kind(encoders, sd_model.transformer),
             "layers": reads.of,
-            "reads": reads.words,
+            "reads": str(reads.words).removeprefix("this CLIP "),
             "searched": encoders.adapter_of(sd_model.transformer) is not None,
         }
     parts: dict[str, int] = {}
