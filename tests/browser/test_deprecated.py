@@ -12,11 +12,8 @@ def test_a_deprecated_thing_in_our_scripts_is_found(tabs):
     tab = tabs(fresh=True)
     tab.page.evaluate("console.warn('[DEPRECATED] of another pack')")
     assert tab.complaints == []
-    tab.page.add_script_tag(content=WARNS)
-    for _ in range(100):  # a warning reaches this process some time after it was given
-        if tab.complaints:
-            break
-        tab.page.wait_for_timeout(100)
+    with tab.page.expect_console_message(lambda said: "an old thing Error" in said.text, timeout=60_000):
+        tab.page.add_script_tag(content=WARNS)
     assert len(tab.complaints) == 1 and "an old thing" in tab.complaints[0]
     tab.complaints.clear()
 
