@@ -1,10 +1,10 @@
 """What corrections win on the small pipeline: `python -m benchmarks.corrections`.
 
-Finds plans with the fast search on several draws of calibration captions, corrects them (with nothing, a bias or a
-bridge at every removed place, the next kept sub-block behind each run of removed ones or all fitted anew, or both), and
-measures D, the null prompt's norm and, for some, the score of pictures, all on captions in wordings and pairs that
-search, fit and selection never saw. Keeps what it finds in a JSON file, cell by cell: stop it whenever you like, the
-next call goes on. Then writes the page.
+Finds plans with the fast search on several draws of calibration captions, with stand-ins in the search, or by chance;
+corrects them (with nothing, Re-use, a bias or a bridge at every removed place, the next kept sub-block behind each run
+of removed ones or all fitted anew, or both); measures D, the null prompt's norm and, for some, the score of pictures,
+all on captions in wordings and pairs that search, fit and selection never saw. Keeps what it finds in a JSON file, cell
+by cell: stop it whenever you like, the next call goes on. Then writes the page.
 
     --quick         600 captions to fit on instead of 3,000, two sizes, one draw, no pictures
     --only '0/42/*' measures cells of these names alone
@@ -24,9 +24,11 @@ import torch
 from benchmarks.corrections.cases import Case, cases
 from benchmarks.corrections.measuring import Bench, Sizes
 from benchmarks.corrections.page import CELLS, PAGE, page
+from benchmarks.corrections.plans import STAND_IN_FIT, random_levels, stand_in_levels
 from benchmarks.tables.cells import Cells
 from benchmarks.tables.command import weights_digest
 from benchmarks.tables.plans import Search, find_levels, key_of
+from skrr_engine.corrections.sites import KINDS
 from skrr_engine.demo.layout import WEIGHTS
 from skrr_engine.demo.pipeline import Pipeline
 from skrr_engine.disk import write_atomically
@@ -72,7 +74,8 @@ class _Run:
         self.cases = cases(pictures=bool(self.sizes.pictures), curve=not options.quick, **asked)
         self.only, self.pipeline = options.only, Pipeline(options.weights)
         self.cells = Cells(options.out, weights_digest(options.weights))
-        plans = [f"{draw}/plan" for draw in dict.fromkeys(case.draw for case in self.cases)]
+        draws = dict.fromkeys(case.draw for case in self.cases)
+        plans = [f"{draw}/{name}" for draw in draws for name in ("plan", "stand-in plan")]
         self.cells.planned = [*plans, "dense", *(case.name for case in self.cases)]
         torch_version = torch.__version__.partition("+")[0]
         self.cells.facts = {"sizes": asdict(self.sizes), "torch": torch_version, "threads": options.threads}
@@ -94,20 +97,28 @@ class _Run:
 
     def case(self, case: Case) -> None:
         """One cell, and the search before it."""
-        search = Search("skrr", case.draw, self.sizes.search, self.targets, reuse=False)
-        levels = self._value(
-            f"{case.draw}/plan", search.to_json(), lambda: find_levels(self.pipeline, search)
-        )["levels"]  # fmt: skip
-        level = levels[key_of(case.target)]
+        level = self._levels(case)[key_of(case.target)]
         if "absent" in level:
             print(f"{case.name}: {level['absent']}", file=sys.stderr)
             return
         bench = self._bench(case.draw, case.fit)
-        content = [level["order"], case.way, bench.identity, bench.pictured if case.pictures else None]
-        content += [] if case.way == "plain" else [FITTED]
+        content = [level["order"], case.kind, bench.identity, bench.pictured if case.pictures else None]
+        content += [FITTED] if case.kind in KINDS else [bench.searched] if case.kind == "re-use" else []
         removed = {"removed": level["sparsity"]}
-        measure = lambda: {**removed, **bench.measure(level["order"], case.way, case.pictures)}  # noqa: E731
+        measure = lambda: {**removed, **bench.measure(level["order"], case.kind, case.pictures)}  # noqa: E731
         self._value(case.name, content, measure)
+
+    def _levels(self, case: Case) -> dict[str, dict]:
+        """target -> what a plan of the case's kind leaves out, or why there is none."""
+        draw, bench = case.draw, self._bench(case.draw, None)
+        if case.plan == "stand-ins":
+            fit = bench.fit[:STAND_IN_FIT]
+            content = ["stand-ins", fit, bench.searched, list(self.targets)]
+            find = lambda: stand_in_levels(self.pipeline, fit, bench.searched, self.targets)  # noqa: E731
+            return self._value(f"{draw}/stand-in plan", content, find)["levels"]
+        search = Search("skrr", draw, self.sizes.search, self.targets, reuse=False)
+        found = self._value(f"{draw}/plan", search.to_json(), lambda: find_levels(self.pipeline, search))["levels"]
+        return random_levels(self.pipeline, found, draw)["levels"] if case.plan == "random" else found
 
     def _bench(self, draw: int, fit: int | None) -> Bench:
         if (draw, fit) not in self.benches:

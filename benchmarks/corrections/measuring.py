@@ -16,6 +16,7 @@ from skrr_engine.demo.world.scoring import calibration_captions, evaluation_case
 from skrr_engine.digest import digest_json
 from skrr_engine.measure.execute import Assignment, assign
 from skrr_engine.measure.objective import Objective
+from skrr_engine.search.reuse import find_reuse
 
 __all__ = ["Bench", "Sizes"]
 
@@ -43,7 +44,8 @@ class Bench:
 
     def __init__(self, pipeline: Pipeline, sizes: Sizes, draw: int = 0):
         self.pipeline, self.sizes = pipeline, sizes
-        searched = set(calibration_captions(sizes.search, draw))
+        self.searched = calibration_captions(sizes.search, draw)
+        searched = set(self.searched)
         wanted = sizes.fit + sizes.selection
         drawn = calibration_captions(wanted + sizes.search, f"corrections {draw}")
         fresh = [text for text in drawn if text not in searched]
@@ -68,15 +70,18 @@ class Bench:
 
     def measure(self, order: list[int], way: str, pictures: bool = False) -> dict:
         """D on the report's captions, seconds of the fit, bytes and, if asked, the score of the plan that skips
-        `order`, "plain" or corrected in a way of `KINDS`."""
+        `order`: "plain", with "re-use" as the search's captions ask for it, or corrected in a way of `KINDS`."""
         stack = self.pipeline.encoder.stack
-        assignment = assign(len(stack.subblocks), order)
+        pairs = find_reuse(self._objective(self.searched), order)[0] if way == "re-use" else {}
+        assignment = assign(len(stack.subblocks), order, pairs)
         pipeline, about = copy.copy(self.pipeline), {}
-        if way != "plain":
+        if way in KINDS:
             stack, assignment, about = self._corrected(assignment, way)
             pipeline.encoder = replace(self.pipeline.encoder, stack=stack)
         value = measure_rebuilt(self.held_out, stack, assignment)
         found = {"D": value.value, "null norm": value.null_norm, **about}
+        if pairs:
+            found["pairs"] = sorted(pairs.items())
         return {**found, **self._score(pipeline, assignment)} if pictures else found
 
     def _corrected(self, assignment: Assignment, way: str):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.corrections.cases import CURVE, CURVE_AT, DRAWS, TARGETS, WAYS, Case
+from benchmarks.corrections.cases import CURVE, CURVE_AT, DRAWS, FITTED, TARGETS, WAYS, Case
 from benchmarks.tables.cells import Cells
 from benchmarks.tables.plans import key_of
 from benchmarks.tables.statistics import Estimate, estimate
@@ -22,6 +22,10 @@ NAMES = {
     "next": "+ re-fit, next",
     "all": "+ re-fit, all",
     "bridge, all": "+ bridge and re-fit, all",
+    "re-use": "as published (skip and Re-use)",
+    "stand-ins: bridge, all": "found with stand-ins, + bridge and re-fit, all",
+    "random: plain": "random sub-blocks",
+    "random: bridge, all": "random sub-blocks, + bridge and re-fit, all",
 }
 
 
@@ -48,7 +52,8 @@ def _about(cells: Cells) -> list[str]:
         f"{facts['torch']}). Nothing on this page is written by hand.",
         "",
         f"- **Plans** are those of the fast search on {sizes['search']} calibration captions, skip only, on each of "
-        f"{DRAWS} draws. \"As published\" is such a plan alone.",
+        f"{DRAWS} draws. \"As published\" is such a plan alone. \"Random\" leaves out as many attentions and "
+        "feed-forwards as it does.",
         f"- **Fits** are on {sizes['fit']} other calibration captions, with {sizes['selection']} more that choose the "
         "ridge at every place and decide whether anything is taken at all. Re-fitted matrices are stored as float16, "
         "as the file has them.",
@@ -99,11 +104,11 @@ def _discrepancy(cells: Cells) -> list[str]:
             if not found:
                 continue
             row = f"| {100 * _mean(found, 'removed'):.1f} % | {NAMES[way]} | {len(found)} | {_mean(found, 'D'):.4f} |"
-            if way == "plain":
-                lines.append(f"{row} 1 | {_mean(found, 'null norm'):.3f} | | | |")
-                continue
             shares = [one["D"] / other["D"] for one, other in _pairs(found, plain)]
             row += f" {sum(shares) / len(shares):.2f} ({max(shares):.2f}) |" if shares else " |"
+            if way not in FITTED:
+                lines.append(f"{row} {_mean(found, 'null norm'):.3f} | | | |")
+                continue
             lines.append(
                 f"{row} {_mean(found, 'null norm'):.3f} | {_mean(found, 'seconds'):.0f} | "
                 f"{_bytes(_mean(found, 'extra bytes'))} | {_bytes(_mean(found, 'side file bytes'))} |"
@@ -211,7 +216,7 @@ def _sites(cells: Cells) -> list[str]:
         "", "| removed | corrections | taken | ridges |", "|---:|---|---:|---|",
     ]  # fmt: skip
     for target in sorted(TARGETS):
-        for way in WAYS[1:]:
+        for way in FITTED:
             sites = [site for one in _of(cells, target, way).values() for site in one["sites"]]
             if sites:
                 ridges = [site["rho"] for site in sites if site["rho"] is not None]

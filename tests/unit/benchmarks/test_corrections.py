@@ -5,6 +5,7 @@ import pytest
 from benchmarks.corrections.cases import cases
 from benchmarks.corrections.command import main
 from benchmarks.corrections.measuring import Bench, Sizes
+from benchmarks.corrections.plans import random_levels, stand_in_levels
 from benchmarks.tables.cells import Cells
 from skrr_engine.demo.pipeline import Pipeline
 from skrr_engine.demo.world.scoring import calibration_captions
@@ -35,28 +36,55 @@ def test_it_runs_writes_a_page_and_goes_on(weights, tmp_path, capsys):
     assert main([*arguments, "--only", "*/bridge, all"]) == 0
     first = capsys.readouterr().err
     assert "0/42/bridge, all: " in first and "0/42/next" not in first
-    assert "**Missing**: 6 of 8 cells: dense; 0/42/plain;" in text.read_text()
-    assert main(arguments) == 0
+    assert "**Missing**: 11 of 13 cells: 0/stand-in plan; dense; 0/42/plain;" in text.read_text()
+    assert main([*arguments, "--only", "dense", "0/42/[!s]*"]) == 0
     second = capsys.readouterr().err
     assert "0/42/bridge, all: " not in second and "0/42/next: " in second
     cells = Cells(out)
-    assert cells.missing == []
+    assert cells.missing == ["0/stand-in plan", "0/42/stand-ins: bridge, all"]
     plain, fitted = cells["0/42/plain"], cells["0/42/bridge, all"]
     assert 0 < fitted["D"] < plain["D"] and len(fitted["right"]) == 6
     assert fitted["selection"][1] <= fitted["selection"][0]
+    chance, same = cells["0/42/random: plain"], cells["0/42/random: bridge, all"]
+    assert chance["removed"] == plain["removed"] and same["D"] < chance["D"] != plain["D"]
     written = text.read_text()
-    assert "+ re-fit, next" in written and "42 %: D at most half" in written and "Missing" not in written
+    assert "+ re-fit, next" in written and "42 %: D at most half" in written and "random sub-blocks" in written
     asked = ["--out", str(out), "--text", str(text)]
     assert main([*asked, "--check"]) == 0
     text.write_text(written + "by hand")
     assert main([*asked, "--check"]) == 1
 
 
+def test_plans_with_stand_ins_and_by_chance(tmp_path, few_steps):
+    pipeline = Pipeline(write_random_pipeline(tmp_path, layers=4))
+    bench = Bench(pipeline, Sizes(search=4, fit=30, selection=8, held_out=1))
+    found = stand_in_levels(pipeline, bench.fit, bench.searched, (0.2, 0.4))["levels"]
+    small, large = found["20"], found["40"]
+    assert 0.15 < small["sparsity"] < 0.25 and 0.35 < large["sparsity"] < 0.45
+    stack = pipeline.encoder.stack
+    assert all(one["sparsity"] == pytest.approx(stack.sparsity(one["order"])) for one in found.values())
+    assert bench.measure(large["order"], "bridge, all")["D"] < bench.measure(large["order"], "plain")["D"]
+    drawn = random_levels(pipeline, found, seed=1)["levels"]
+    again, other = (random_levels(pipeline, found, seed)["levels"] for seed in (1, 2))
+    assert drawn == again != other
+    assert [sum(i % 2 for i in drawn[key]["order"]) for key in found] == [
+        sum(i % 2 for i in found[key]["order"]) for key in found
+    ]
+
+
+def test_reuse_is_chosen_on_the_captions_of_the_search(weights):
+    bench = Bench(Pipeline(weights), Sizes(search=3, fit=30, selection=8, held_out=1))
+    order = [5, 9, 12, 20, 23, 30]
+    plain, paired = bench.measure(order, "plain"), bench.measure(order, "re-use")
+    assert all(place in order and source not in order for place, source in paired.get("pairs", []))
+    assert (paired["D"] == plain["D"]) == ("pairs" not in paired)
+
+
 def test_what_matters_most_is_measured_first():
     found = cases()
-    assert len({case.name for case in found}) == len(found) == 6 * 6 * 3 + 6
+    assert len({case.name for case in found}) == len(found) == 6 * 10 * 3 + 6
     assert [case.name for case in found[:4]] == ["0/42/plain", "0/42/bridge, all", "0/62/plain", "0/62/bridge, all"]
-    assert sum(case.pictures for case in found) == 14 and not any(case.pictures for case in cases(pictures=False))
+    assert sum(case.pictures for case in found) == 16 and not any(case.pictures for case in cases(pictures=False))
 
 
 def test_a_target_out_of_reach_is_a_sentence(weights, tmp_path, capsys):
