@@ -21,10 +21,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.corrections.cases import Case, cases
+from benchmarks.corrections.cases import BOUND, Case, cases
 from benchmarks.corrections.measuring import Bench, Sizes
 from benchmarks.corrections.page import CELLS, PAGE, page
 from benchmarks.corrections.plans import STAND_IN_FIT, random_levels, stand_in_levels
+from benchmarks.corrections.reuse_bound import reuse_bound
 from benchmarks.tables.cells import Cells
 from benchmarks.tables.command import weights_digest
 from benchmarks.tables.plans import Search, find_levels, key_of
@@ -76,7 +77,9 @@ class _Run:
         self.cells = Cells(options.out, weights_digest(options.weights))
         draws = dict.fromkeys(case.draw for case in self.cases)
         plans = [f"{draw}/{name}" for draw in draws for name in ("plan", "stand-in plan")]
-        self.cells.planned = [*plans, "dense", *(case.name for case in self.cases)]
+        self.bound = next((case for case in self.cases if case.name == BOUND.name), None)
+        bound = [f"{BOUND.name}/bound"] if self.bound else []
+        self.cells.planned = [*plans, "dense", *(case.name for case in self.cases), *bound]
         torch_version = torch.__version__.partition("+")[0]
         self.cells.facts = {"sizes": asdict(self.sizes), "torch": torch_version, "threads": options.threads}
         self.targets = tuple(sorted({case.target for case in self.cases}))
@@ -88,6 +91,10 @@ class _Run:
             name = "dense" if case is None else case.name
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.only):
                 self.dense() if case is None else self.case(case)
+        if self.bound and any(fnmatch.fnmatchcase(f"{BOUND.name}/bound", pattern) for pattern in self.only):
+            order, held_out = self._levels(self.bound)[key_of(BOUND.target)]["order"], self._bench(0, None)
+            measure = lambda: reuse_bound(held_out.held_out, order)  # noqa: E731
+            self._value(f"{BOUND.name}/bound", ["bound", order, held_out.report], measure)
 
     def dense(self) -> None:
         """The dense pipeline's pictures."""

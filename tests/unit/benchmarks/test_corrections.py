@@ -6,9 +6,12 @@ from benchmarks.corrections.cases import cases
 from benchmarks.corrections.command import main
 from benchmarks.corrections.measuring import Bench, Sizes
 from benchmarks.corrections.plans import random_levels, stand_in_levels
+from benchmarks.corrections.reuse_bound import reuse_bound
 from benchmarks.tables.cells import Cells
+from skrr_engine.baselines.rebuilt import measure_rebuilt
 from skrr_engine.demo.pipeline import Pipeline
 from skrr_engine.demo.world.scoring import calibration_captions
+from skrr_engine.measure.execute import assign
 
 from ..random_pipeline import write_random_pipeline
 
@@ -36,8 +39,8 @@ def test_it_runs_writes_a_page_and_goes_on(weights, tmp_path, capsys):
     assert main([*arguments, "--only", "*/bridge, all"]) == 0
     first = capsys.readouterr().err
     assert "0/42/bridge, all: " in first and "0/42/next" not in first
-    assert "**Missing**: 11 of 13 cells: 0/stand-in plan; dense; 0/42/plain;" in text.read_text()
-    assert main([*arguments, "--only", "dense", "0/42/[!s]*"]) == 0
+    assert "**Missing**: 12 of 14 cells: 0/stand-in plan; dense; 0/42/plain;" in text.read_text()
+    assert main([*arguments, "--only", "dense", "0/42/[!s]*", "0/42/re-use/bound"]) == 0
     second = capsys.readouterr().err
     assert "0/42/bridge, all: " not in second and "0/42/next: " in second
     cells = Cells(out)
@@ -48,7 +51,8 @@ def test_it_runs_writes_a_page_and_goes_on(weights, tmp_path, capsys):
     chance, same = cells["0/42/random: plain"], cells["0/42/random: bridge, all"]
     assert chance["removed"] == plain["removed"] and same["D"] < chance["D"] != plain["D"]
     written = text.read_text()
-    assert "+ re-fit, next" in written and "42 %: D at most half" in written and "random sub-blocks" in written
+    for said in ("+ re-fit, next", "42 %: D at most half", "random sub-blocks", "condition | pairs"):
+        assert said in written
     asked = ["--out", str(out), "--text", str(text)]
     assert main([*asked, "--check"]) == 0
     text.write_text(written + "by hand")
@@ -78,6 +82,21 @@ def test_reuse_is_chosen_on_the_captions_of_the_search(weights):
     plain, paired = bench.measure(order, "plain"), bench.measure(order, "re-use")
     assert all(place in order and source not in order for place, source in paired.get("pairs", []))
     assert (paired["D"] == plain["D"]) == ("pairs" not in paired)
+
+
+def test_the_papers_condition_for_reuse(weights):
+    bench = Bench(Pipeline(weights), Sizes(search=3, fit=30, selection=8, held_out=1))
+    stack, order = bench.pipeline.encoder.stack, [5, 9, 12]
+    found = reuse_bound(bench.held_out, order)
+    assert found["plain"] == pytest.approx(bench.measure(order, "plain")["D"])
+    assert [row[:2] for row in found["pairs"]] == [[5, 3], [5, 7], [9, 7], [9, 11], [12, 10], [12, 14]]
+    for place, source, distance, value in found["pairs"]:
+        both = zip(stack.subblocks[place].modules, stack.subblocks[source].modules, strict=True)
+        weights = [(a, b) for one, two in both for a, b in zip(one.parameters(), two.parameters(), strict=True)]
+        apart = sum((a.double() - b.double()).square().sum().item() for a, b in weights)
+        assert distance == pytest.approx((apart / sum(a.double().square().sum().item() for a, _ in weights)) ** 0.5)
+        alone = measure_rebuilt(bench.held_out, stack, assign(len(stack.subblocks), order, {place: source}))
+        assert value == pytest.approx(alone.value)
 
 
 def test_what_matters_most_is_measured_first():
