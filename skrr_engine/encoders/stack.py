@@ -131,12 +131,14 @@ class TextStack(ABC):
 
     def live(self, outputs: Iterable[str]) -> int:
         """How many sub-blocks `outputs` can depend on: those in front of the last tap that they are read at. The others
-        are dead: whatever becomes of them, nothing changes. `state_of` says where an output is read."""
-        return max(self.taps[self.state_of(output)] for output in outputs)
+        are dead: whatever becomes of them, nothing changes. `states_of` says where an output is read."""
+        return max(self.taps[state] for output in outputs for state in self.states_of(output))
 
-    def state_of(self, output: str) -> str:
-        """The tap at which `finish` reads `output`: a "sequence" at "read", where there is such a tap."""
-        return "read" if output == "sequence" and "read" in self.taps else "last"
+    def states_of(self, output: str) -> tuple[str, ...]:
+        """The taps at which `finish` reads `output`: a "sequence" at all that are there beside "last", where there are
+        any."""
+        read = tuple(name for name in self.taps if name != "last")
+        return read if output == "sequence" and read else ("last",)
 
     @abstractmethod
     def embed(self, batch: TokenBatch) -> tuple[torch.Tensor, Any]:

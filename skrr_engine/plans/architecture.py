@@ -9,11 +9,15 @@ __all__ = ["ATTENTION", "FEED_FORWARD", "Architecture", "kind_of"]
 ATTENTION = "attention"
 FEED_FORWARD = "feed-forward"
 
-FAMILIES = ("t5", "clip")
-POSITION_BIASES = ("first", "every", "absolute")
-ACTIVATIONS = ("gelu_tanh", "gelu", "relu", "quick_gelu")
+# In the order in which the compact text of a plan counts them: new ones go to the end.
+FAMILIES = ("t5", "clip", "llama")
+POSITION_BIASES = ("first", "every", "absolute", "rotary")
+ACTIVATIONS = ("gelu_tanh", "gelu", "relu", "quick_gelu", "silu")
 MAX_LAYERS = 256
 MAX_SIZE = 1 << 24
+MAX_BESIDE = 1 << 40
+# What only encoders of family "llama" have; a plan for others says nothing of it, as it always did.
+LANGUAGE_FIELDS = ("key_heads", "attention_bias", "head_norms", "post_norms", "beside")
 
 
 def kind_of(index: int) -> str:
@@ -26,9 +30,15 @@ class Architecture:
     """Everything that must agree between a plan and an encoder before one is applied to the other.
 
     `position_bias` tells T5 ("first": one relative table, in layer 0) from umT5 ("every": one table in each
-    attention) and CLIP ("absolute": learned positions beside the embedding). `positions` counts relative
-    buckets for T5 and absolute positions for CLIP. `projection` is the width of a text projection that the
-    host keeps inside the encoder (0: none); hosts differ in it, so it never makes a mismatch.
+    attention), CLIP ("absolute": learned positions beside the embedding) and language models ("rotary": none).
+    `positions` counts relative buckets for T5 and absolute positions for CLIP, and is 0 for language models.
+    `projection` is the width of a text projection that the host keeps inside the encoder (0: none); hosts differ in
+    it, so it never makes a mismatch.
+
+    Language models (family "llama") say more: `key_heads`, the heads of keys and values, which groups of queries share;
+    whether queries, keys and values have an `attention_bias`; whether queries and keys have `head_norms`; whether every
+    sub-block has `post_norms`, between it and the stream; and `beside`, the parameters that stand beside layers and
+    embedding (last norm, head, tower), which files of one model differ in, so that it never makes a mismatch.
     """
 
     family: str
@@ -43,6 +53,11 @@ class Architecture:
     position_bias: str
     positions: int
     projection: int = 0
+    key_heads: int = 0
+    attention_bias: bool = False
+    head_norms: bool = False
+    post_norms: bool = False
+    beside: int = 0
 
     def __post_init__(self):
         if self.family not in FAMILIES:
@@ -53,12 +68,36 @@ class Architecture:
             )
         if self.activation not in ACTIVATIONS:
             raise PlanError(f"Activation {self.activation!r} is unknown; expected one of {', '.join(ACTIVATIONS)}.")
-        for name in ("layers", "width", "feed_forward", "heads", "head_width", "vocabulary", "positions"):
-            limit = MAX_LAYERS if name == "layers" else MAX_SIZE
-            if not 1 <= getattr(self, name) <= limit:
-                raise PlanError(f"Architecture field {name} is {getattr(self, name)}; expected 1 to {limit}.")
-        if not 0 <= self.projection <= MAX_SIZE:
-            raise PlanError(f"Architecture field projection is {self.projection}; expected 0 to {MAX_SIZE}.")
+        for name in ("layers", "width", "feed_forward", "heads", "head_width", "vocabulary"):
+            self._check(name, 1, MAX_LAYERS if name == "layers" else MAX_SIZE)
+        self._check("projection", 0, MAX_SIZE)
+        if self.family == "llama":
+            self._check_language_model()
+            return
+        self._check("positions", 1, MAX_SIZE)
+        if self.position_bias == "rotary":
+            raise PlanError(f"Position bias 'rotary' is that of a language model, not of family {self.family!r}.")
+        for name in LANGUAGE_FIELDS:
+            self._check(name, 0, 0)
+
+    def _check_language_model(self) -> None:
+        if self.position_bias != "rotary":
+            raise PlanError(f"Position bias is {self.position_bias!r}; that of a language model is 'rotary'.")
+        if not self.gated:
+            raise PlanError("Architecture field gated is false; a language model's is true.")
+        self._check("positions", 0, 0)
+        self._check("projection", 0, 0)
+        self._check("key_heads", 1, self.heads)
+        self._check("beside", 0, MAX_BESIDE)
+        if self.heads % self.key_heads:
+            raise PlanError(f"Architecture field key_heads is {self.key_heads}, which {self.heads} heads cannot share.")
+
+    def _check(self, name: str, least: int, most: int) -> None:
+        value = getattr(self, name)
+        if not least <= value <= most:
+            raise PlanError(
+                f"Architecture field {name} is {value}; expected {least}{f' to {most}' if most != least else ''}."
+            )
 
     @property
     def sub_blocks(self) -> int:
@@ -71,6 +110,10 @@ class Architecture:
         inner = self.heads * self.head_width
         if self.family == "clip":
             return 4 * (self.width * inner + inner) + 2 * self.width
+        if self.family == "llama":
+            seen = inner + 2 * self.key_heads * self.head_width  # queries, keys and values
+            more = (seen if self.attention_bias else 0) + (2 * self.head_width if self.head_norms else 0)
+            return self.width * (seen + inner) + more + self._norms
         table = self.positions * self.heads if self.position_bias == "every" else 0
         return 4 * self.width * inner + self.width + table
 
@@ -79,7 +122,12 @@ class Architecture:
         """Parameters of one feed-forward sub-block, its norm included."""
         if self.family == "clip":
             return 2 * self.width * self.feed_forward + self.feed_forward + 3 * self.width
-        return (3 if self.gated else 2) * self.width * self.feed_forward + self.width
+        return (3 if self.gated else 2) * self.width * self.feed_forward + self._norms
+
+    @property
+    def _norms(self) -> int:
+        """Parameters of the norms of one sub-block."""
+        return (2 if self.post_norms else 1) * self.width
 
     @property
     def total_parameters(self) -> int:
@@ -87,6 +135,8 @@ class Architecture:
         blocks = self.layers * (self.attention_parameters + self.feed_forward_parameters)
         if self.family == "clip":
             ends = (self.vocabulary + self.positions + 2 + self.projection) * self.width
+        elif self.family == "llama":
+            ends = self.vocabulary * self.width + self.beside
         else:
             table = self.positions * self.heads if self.position_bias == "first" else 0
             ends = self.vocabulary * self.width + self.width + table
@@ -105,20 +155,29 @@ class Architecture:
         return [
             f"{f.name.replace('_', ' ')} {getattr(self, f.name)} -> {getattr(other, f.name)}"
             for f in fields(self)
-            if f.name != "projection" and getattr(self, f.name) != getattr(other, f.name)
+            if f.name not in ("projection", "beside") and getattr(self, f.name) != getattr(other, f.name)
         ]
 
     def describe(self) -> str:
         """One line for people: family, layers and widths."""
-        name = {"every": "umT5", "first": "T5"}.get(self.position_bias, "CLIP")
+        shared = f" over {self.key_heads}" if self.key_heads not in (0, self.heads) else ""
         return (
-            f"{name} text encoder, {self.layers} layers, {self.width} wide, feed-forward {self.feed_forward}, "
-            f"{self.heads} heads, vocabulary {self.vocabulary}"
+            f"{self._name()} text encoder, {self.layers} layers, {self.width} wide, feed-forward {self.feed_forward}, "
+            f"{self.heads} heads{shared}, vocabulary {self.vocabulary}"
         )
 
+    def _name(self) -> str:
+        """What people call its kind; of a language model the best known one that is built so."""
+        if self.family != "llama":
+            return {"every": "umT5", "first": "T5"}.get(self.position_bias, "CLIP")
+        if self.post_norms:
+            return "Gemma 3" if self.head_norms else "Gemma 2"
+        return "Qwen3" if self.head_norms else "Qwen2.5" if self.attention_bias else "Llama or Mistral"
+
     def to_json(self) -> dict:
-        """A plain dict of the fields."""
-        return asdict(self)
+        """A plain dict of the fields, without those that only language models have where it is none."""
+        kept = asdict(self)
+        return kept if self.family == "llama" else {k: v for k, v in kept.items() if k not in LANGUAGE_FIELDS}
 
 
 T5_XXL = Architecture("t5", 24, 4096, 10240, 64, 64, 32128, "gelu_tanh", True, "first", 32)

@@ -22,7 +22,7 @@ import math
 from types import MappingProxyType
 
 from ..errors import PlanError
-from .architecture import Architecture
+from .architecture import LANGUAGE_FIELDS, Architecture
 from .plan import Cut, EncoderInfo, Plan, SideFileNote, make_cut, make_level
 
 __all__ = ["CORRECTIONS", "MAX_TEXT", "dumps", "loads"]
@@ -134,7 +134,9 @@ def _encoder(value, where: str) -> EncoderInfo:
     _fields(_object(value, where), where, {"architecture"}, {"weights_sketch"})
     shape = _object(value["architecture"], f"{where}.architecture")
     known = Architecture.__dataclass_fields__
-    _fields(shape, f"{where}.architecture", set(known) - {"projection"}, {"projection"})
+    more = set(LANGUAGE_FIELDS) if shape.get("family") == "llama" else set()
+    needed = set(known) - {"projection", *LANGUAGE_FIELDS}
+    _fields(shape, f"{where}.architecture", needed | more, {"projection"})
     for name, item in shape.items():
         if known[name].type is str:
             _text(item, f"{where}.architecture.{name}", 64)

@@ -6,7 +6,8 @@ Normative, version 1; numbers are big-endian:
     1 byte    number of encoders, 1 to 8; then for each
       text    slot (1 byte length, ASCII)
       fields  family, activation, position bias (indices into the lists below), gated: 1 byte each;
-              layers 2, heads 2, head width 2, positions 2, width 4, feed forward 4, vocabulary 4, projection 4
+              layers 2, heads 2, head width 2, positions 2, width 4, feed forward 4, vocabulary 4, projection 4;
+              of family "llama" also key heads 2, attention bias 1, head norms 1, post norms 1, beside 8
       skip    their number (2 bytes), then their indices in the order of removal
       reuse   their number (2 bytes), then place and source of each
 
@@ -21,7 +22,7 @@ import struct
 from functools import partial
 
 from ..errors import PlanError
-from .architecture import ACTIVATIONS, FAMILIES, POSITION_BIASES, Architecture
+from .architecture import ACTIVATIONS, FAMILIES, LANGUAGE_FIELDS, POSITION_BIASES, Architecture
 from .pasted import MAX_PIECES, pieces
 from .plan import Cut, EncoderInfo, Level, Plan, make_cut, make_level
 from .plan_json import MAX_TEXT as MAX_JSON
@@ -33,6 +34,7 @@ PREFIX = "skrr1."
 MAX_TEXT = 8000
 KINDS = struct.Struct(">BBBB")
 SIZES = struct.Struct(">HHHHIIII")
+LANGUAGE = struct.Struct(">HBBBQ")
 SIZE_FIELDS = ("layers", "heads", "head_width", "positions", "width", "feed_forward", "vocabulary", "projection")
 
 
@@ -98,6 +100,8 @@ def _encoder_record(slot: str, shape: Architecture, cut: Cut) -> bytes:
     record = bytes([len(name)]) + name
     record += KINDS.pack(*kinds, POSITION_BIASES.index(shape.position_bias), shape.gated)
     record += SIZES.pack(*(getattr(shape, field) for field in SIZE_FIELDS))
+    if shape.family == "llama":
+        record += LANGUAGE.pack(*(getattr(shape, field) for field in LANGUAGE_FIELDS))
     index = _index_format(shape.sub_blocks)
     for numbers, count in ((cut.skip, len(cut.skip)), (sum(cut.reuse, ()), len(cut.reuse))):
         record += struct.pack(">H", count) + b"".join(struct.pack(index, number) for number in numbers)
@@ -182,6 +186,8 @@ class _Reader:
         if family >= len(FAMILIES) or activation >= len(ACTIVATIONS) or bias >= len(POSITION_BIASES) or gated > 1:
             raise PlanError("The plan text is for a kind of encoder that this pack does not know. Update the pack.")
         sizes = dict(zip(SIZE_FIELDS, self._take(SIZES), strict=True))
+        if FAMILIES[family] == "llama":
+            sizes |= self._language()
         return Architecture(
             family=FAMILIES[family],
             activation=ACTIVATIONS[activation],
@@ -189,6 +195,12 @@ class _Reader:
             gated=bool(gated),
             **sizes,
         )
+
+    def _language(self) -> dict:
+        key_heads, *flags, beside = self._take(LANGUAGE)
+        if max(flags) > 1:
+            raise PlanError("The plan text is for a kind of encoder that this pack does not know. Update the pack.")
+        return dict(zip(LANGUAGE_FIELDS, (key_heads, *map(bool, flags), beside), strict=True))
 
     def _numbers(self, index: str, each: int) -> tuple[int, ...]:
         (count,) = self._take(struct.Struct(">H"))

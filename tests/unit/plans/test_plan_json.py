@@ -32,11 +32,17 @@ records = st.dictionaries(
 @st.composite
 def architectures(draw):
     """Any encoder shape up to 12 layers."""
-    family = draw(st.sampled_from(["t5", "clip"]))
+    family = draw(st.sampled_from(["t5", "clip", "llama"]))
     bias = draw(st.sampled_from(["first", "every"])) if family == "t5" else "absolute"
     layers = draw(st.integers(1, 12))
     width, inner, heads, head_width, vocabulary, positions = (draw(sizes) for _ in range(6))
     activation, gated = draw(st.sampled_from(["relu", "gelu_tanh"])), family == "t5" and draw(st.booleans())
+    if family == "llama":
+        flags = [draw(st.booleans()) for _ in range(3)]
+        groups = heads * draw(st.integers(1, 3)), heads, *flags, draw(st.integers(0, 1 << 40))
+        return Architecture(
+            family, layers, width, inner, groups[0], head_width, vocabulary, "silu", True, "rotary", 0, 0, *groups[1:]
+        )
     projection = draw(st.integers(0, 64)) if family == "clip" else 0
     return Architecture(
         family, layers, width, inner, heads, head_width, vocabulary, activation, gated, bias, positions, projection
@@ -169,7 +175,9 @@ WRONG = {
     "projection too large": (put(*SHAPE, "projection", -1), "projection is -1; expected 0"),
     "gated is a number": (put(*SHAPE, "gated", 1), "architecture.gated is 1; expected true or false"),
     "unknown family": (put(*SHAPE, "family", "bert"), "family 'bert' is unknown"),
-    "unknown bias": (put(*SHAPE, "position_bias", "rotary"), "Position bias 'rotary' is unknown"),
+    "unknown bias": (put(*SHAPE, "position_bias", "alibi"), "Position bias 'alibi' is unknown"),
+    "a language model's bias": (put(*SHAPE, "position_bias", "rotary"), "that of a language model"),
+    "a language model's field": (put(*SHAPE, "key_heads", 2), "key_heads"),
     "sketch of text": (put("encoders", "t5xxl", "weights_sketch", ["a"]), "weights_sketch holds .* finite number"),
     "no levels": (put("levels", []), "Field levels is .* expected a list of 1 to 512"),
     "other slot": (put("levels", 0, "encoders", {"clip_l": {}}), r'levels\[0\].encoders names "clip_l"'),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skrr_engine.errors import PlanError
-from skrr_engine.plans.architecture import ACTIVATIONS, T5_XXL, Architecture
+from skrr_engine.plans.architecture import ACTIVATIONS, FAMILIES, POSITION_BIASES, T5_XXL, Architecture
 from skrr_engine.plans.plan import EncoderInfo, Plan, make_cut, make_level
 from skrr_engine.plans.plan_json import dumps
 from skrr_engine.plans.plan_text import (
@@ -28,7 +28,10 @@ T5 = T5_XXL
 UMT5 = Architecture("t5", 24, 4096, 10240, 64, 64, 256384, "gelu_tanh", True, "every", 32)
 CLIP_L = Architecture("clip", 12, 768, 3072, 12, 64, 49408, "quick_gelu", False, "absolute", 77)
 CLIP_G = Architecture("clip", 32, 1280, 5120, 20, 64, 49408, "gelu", False, "absolute", 77, 1280)
-SLOTS = {"t5xxl": T5, "umt5xxl": UMT5, "clip_l": CLIP_L, "clip_g": CLIP_G}
+QWEN3 = Architecture(
+    "llama", 36, 2560, 9728, 32, 128, 151936, "silu", True, "rotary", 0, key_heads=8, head_norms=True, beside=1 << 33
+)
+SLOTS = {"t5xxl": T5, "umt5xxl": UMT5, "clip_l": CLIP_L, "clip_g": CLIP_G, "qwen3_4b": QWEN3}
 
 
 def plan_of(**cuts):
@@ -81,6 +84,15 @@ def test_every_kind_of_encoder(slot):
     found = loads_level(line(plan_of(**{slot: ([5, 0, 2], {5: 7})})))
     assert found.encoders[slot].architecture == SLOTS[slot]
     assert found.levels[0].cuts[slot] == make_cut([5, 0, 2], {5: 7})
+
+
+def test_a_flag_of_a_language_model_that_is_neither_yes_nor_no():
+    record = bytearray(base64.urlsafe_b64decode(line(plan_of(qwen3_4b=([5], {})))[6:] + "===")[4:])
+    at = 2 + len("qwen3_4b") + 4 + 24 + 2  # behind the number of encoders, the slot, kinds, sizes and key heads
+    assert bytes(record[at : at + 3]) == b"\0\1\0"
+    record[at] = 2
+    with pytest.raises(PlanError, match=r"does not know\. Update the pack"):
+        loads_level(text_of(bytes(record)))
 
 
 def test_an_encoder_of_more_than_256_sub_blocks():
@@ -189,9 +201,9 @@ BEHIND = {
     "a slot's name too long": (put(1, 65), "has 65 characters in a slot's name"),
     "a slot not in ASCII": (put(2, 200), "characters that no slot has"),
     "a slot of control characters": (put(2, 10), "characters that no slot has"),
-    "an unknown family": (put(AT_KINDS, 2), "kind of encoder that this pack does not know. Update the pack"),
+    "an unknown family": (put(AT_KINDS, len(FAMILIES)), "encoder that this pack does not know. Update the pack"),
     "an unknown activation": (put(AT_KINDS + 1, len(ACTIVATIONS)), "does not know. Update the pack"),
-    "an unknown position bias": (put(AT_KINDS + 2, 3), "does not know. Update the pack"),
+    "an unknown position bias": (put(AT_KINDS + 2, len(POSITION_BIASES)), "does not know. Update the pack"),
     "gated neither yes nor no": (put(AT_KINDS + 3, 2), "does not know. Update the pack"),
     "no layers": (put(AT_SIZES, 0, 0), "layers is 0; expected 1 to 256"),
     "too many layers": (put(AT_SIZES, 9, 0), "layers is 2304; expected 1 to 256"),
