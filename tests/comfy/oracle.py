@@ -1,5 +1,7 @@
 """The slow, obvious way to prune: ComfyUI's own forward written out over a private copy, with a plan in it."""
 
+import copy
+
 import torch
 
 
@@ -70,3 +72,55 @@ def clip_prefixes(skip):
     """State-dict prefixes of CLIP sub-blocks."""
     names = (("layer_norm1.", "self_attn."), ("layer_norm2.", "mlp."))
     return [f"text_model.encoder.layers.{i // 2}.{name}" for i in skip for name in names[i % 2]]
+
+
+def llama_forward(transformer, ids, skip, reuse, mask=None, dtype=torch.float32):
+    """ComfyUI's language model of the Llama kind over one row: the states in front of every layer and behind the last
+    one, un-normed. A sub-block runs as ComfyUI's own layer whose other half does nothing, so windows, rotary tables and
+    norms are that layer's; mask and tables are those that ComfyUI hands to its first layer."""
+    core, handed = transformer.model, {}
+
+    def listen(layer, arguments, options):
+        handed.update(options)
+        handed["x"] = options["x"].clone()
+
+    embeds = core.embed_tokens(torch.tensor([ids]), out_dtype=dtype)
+    with listening(core.layers[0], listen):
+        transformer(None, mask, embeds=embeds, num_tokens=[len(ids)], dtype=dtype)
+    x, states = handed.pop("x"), []
+    for i in range(2 * len(core.layers)):
+        if i % 2 == 0:
+            states.append(x)
+        if i in skip and i not in reuse:
+            continue
+        x = half_of(core.layers[reuse.get(i, i) // 2], i % 2)(x=x.clone(), **handed)[0]
+    return [*states, x]
+
+
+def listening(layer, listen):
+    """The handle of a hook that hears what `layer` is called with, to be used in a `with`."""
+    return layer.register_forward_pre_hook(listen, with_kwargs=True)
+
+
+class Nothing(torch.nn.Module):
+    """An attention or feed-forward that adds nothing."""
+
+    def __init__(self, attention):
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, x=None, hidden_states=None, **further):
+        """Zeros, as either of them hands them on."""
+        zeros = torch.zeros_like(hidden_states if x is None else x)
+        return (zeros, None) if self.attention else zeros
+
+
+def half_of(layer, half):
+    """A copy of `layer` of which only the attention (0) or the feed-forward (1) does anything."""
+    layer = copy.deepcopy(layer)
+    other = "self_attn" if half else "mlp"
+    setattr(layer, other, Nothing(half == 1))
+    gemma = hasattr(layer, "pre_feedforward_layernorm")
+    if gemma:  # zero behind a norm is zero, but for the norm of nothing
+        setattr(layer, "post_attention_layernorm" if half else "post_feedforward_layernorm", torch.nn.Identity())
+    return layer

@@ -5,7 +5,7 @@ it: it is named by its own class, and judged by the `encode_token_weights` that 
 """
 
 from ....skrr_engine.errors import SkrrError
-from ..encoders import t5
+from ..encoders import llama, t5
 
 __all__ = ["hands_on_pooled", "outputs_of", "tree_family", "writes_its_condition"]
 
@@ -57,7 +57,7 @@ def outputs_of(tree, slot: str, sd_model) -> tuple[str, ...]:
     """Which outputs of the encoder `sd_model` (in `slot`) reach the denoiser: "sequence", "pooled" or both.
 
     Raises SkrrError where the tree's class does not tell."""
-    if t5.matches(sd_model.transformer) or tree_family(tree) in SEQUENCE_ONLY:
+    if any(kind.matches(sd_model.transformer) for kind in (t5, llama)) or tree_family(tree) in SEQUENCE_ONLY:
         return ("sequence",)
     owner = next((_full_name(cls) for cls in type(tree).__mro__ if "encode_token_weights" in vars(cls)), "")
     if not _encodes_by_itself(tree):

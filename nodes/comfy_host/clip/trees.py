@@ -9,7 +9,7 @@ from comfy.sd1_clip import SDClipModel
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.plans.architecture import Architecture
 from ....skrr_engine.plans.sketch import TOLERANCE, sketch_of
-from ..encoders import adapter_of, has_layer
+from ..encoders import adapter_of, has_layer, unknown_kind
 from ..weights.weights import count_parameters, is_quantized
 from .kinds import outputs_of, tree_family
 
@@ -27,6 +27,7 @@ __all__ = [
 
 LARGEST = "largest"
 ATTACHMENT, FREED = "skrr", "skrr_free"
+KNOWN = "T5, CLIP and language models (Llama, Mistral, Qwen up to 3, Gemma 2 and 3)"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class TextEncoder:
     def describe(self) -> str:
         """For sentences: the slot, and the shape or, unknown, the class."""
         if self.adapter is None:
-            return f"{self.slot} (a {type(self.transformer).__name__}, which this pack does not know)"
+            return f"{self.slot} ({unknown_kind(self.transformer)})"
         return f"{self.slot} ({self.architecture.describe()})"
 
 
@@ -164,7 +165,7 @@ def choose_encoder(clip, slot: str = LARGEST) -> TextEncoder:
     if slot not in encoders:
         raise SkrrError(f"This CLIP has no encoder {slot!r}; it holds {listing}.")
     if slot not in known:
-        raise SkrrError(f"Skrr cannot cut {encoders[slot].describe()}; it cuts T5 and CLIP text encoders.")
+        raise SkrrError(f"Skrr cannot cut {encoders[slot].describe()}; it cuts {KNOWN}.")
     return known[slot]
 
 
@@ -177,7 +178,7 @@ def largest_known(clip) -> TextEncoder:
 def _largest(encoders: dict, known: dict, listing: str) -> TextEncoder:
     """The largest of `encoders`; never a smaller one in the place of one that cannot be cut."""
     if not known:
-        raise SkrrError(f"Skrr cuts T5 and CLIP text encoders; this CLIP holds {listing}.")
+        raise SkrrError(f"Skrr cuts {KNOWN}; this CLIP holds {listing}.")
     largest = max(encoders.values(), key=_parameters)
     if largest.adapter is None:
         raise SkrrError(

@@ -11,15 +11,16 @@ An adapter module offers:
 - `stack(encoder)`: the encoder as a TextStack for searching (its base: `running`),
 - `anatomy(transformer)`: where its parts stand, for taking out what no model reads.
 
-A kind of which only free parts are taken offers `matches` and `anatomy` alone. Read `anatomy.py` and `t5.py` first.
+A kind of which only free parts are taken offers `matches` and `anatomy` alone, and says in `WHY_NOT` what it is.
+Read `anatomy.py` and `t5.py` first.
 """
 
-from . import clip, gemma4, llama, t5, t5gemma
+from . import clip, gemma4, llama, qwen35, t5, t5gemma
 
-__all__ = ["ADAPTERS", "adapter_of", "anatomy_of", "has_layer"]
+__all__ = ["ADAPTERS", "adapter_of", "anatomy_of", "has_layer", "unknown_kind"]
 
-ADAPTERS = (t5, clip)
-KINDS = (*ADAPTERS, llama, gemma4, t5gemma)
+ADAPTERS = (t5, clip, llama)
+KINDS = (*ADAPTERS, qwen35, gemma4, t5gemma)
 
 
 def adapter_of(transformer):
@@ -30,6 +31,12 @@ def adapter_of(transformer):
 def anatomy_of(transformer):
     """Where the parts of `transformer` stand, or None where no adapter knows it."""
     return next((kind.anatomy(transformer) for kind in KINDS if kind.matches(transformer)), None)
+
+
+def unknown_kind(transformer) -> str:
+    """What an encoder is that no adapter knows, for sentences."""
+    known = next((kind for kind in KINDS if kind.matches(transformer)), None)
+    return getattr(known, "WHY_NOT", f"a {type(transformer).__name__}, which this pack does not know")
 
 
 def has_layer(transformer, layer: int) -> bool:

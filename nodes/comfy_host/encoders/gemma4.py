@@ -8,7 +8,10 @@ import torch
 from . import llama
 from .anatomy import Anatomy
 
-__all__ = ["anatomy", "matches"]
+__all__ = ["WHY_NOT", "anatomy", "matches"]
+
+# Why it is not searched, for sentences.
+WHY_NOT = "a Gemma 4, which Skrr does not cut yet"
 
 
 def matches(transformer) -> bool:

@@ -33,7 +33,8 @@ def stored_tensors(adapter, transformer, index: int) -> list[torch.Tensor]:
 
 
 class EncoderStack(TextStack):
-    """Base of the adapters' stacks. An adapter adds `blocks`, `context`, `read_out` and, if needed, `start`."""
+    """Base of the adapters' stacks. An adapter adds `blocks`, `context`, `read_out` and, if needed, `start`, or an
+    `embed` of its own; `taps_of` where it hands out several states, `post_norm` where its sub-blocks have one."""
 
     def __init__(self, encoder):
         """`encoder` is a TextEncoder, uncut and not loaded (its storages hold the pristine weights)."""
@@ -53,12 +54,11 @@ class EncoderStack(TextStack):
             sizes = (sum(map(count, parts)) for count in (module_bytes, count_parameters))
             parent, name = encoder.adapter.output(self.transformer, index)
             layer = getattr(parent, name)
-            subblocks.append(SubBlock(index, *sizes, self._bind(modules, residual), parts, layer))
+            run, behind = self._bind(modules, residual), self.post_norm(index)
+            subblocks.append(SubBlock(index, *sizes, run, parts, layer, behind))
         self.subblocks = tuple(subblocks)
         self.total_bytes, self.total_parameters = module_bytes(self.transformer), count_parameters(self.transformer)
-        self.taps = {"last": len(subblocks)}
-        if self.layer is not None:
-            self.taps["read"] = 2 * (self.layer % self.architecture.layers + 1)
+        self.taps = self.taps_of(len(subblocks))
         self._identity = self._digest()
 
     def _read_options(self) -> None:
@@ -70,9 +70,21 @@ class EncoderStack(TextStack):
             tree.set_clip_options({"layer": clip.layer_idx})
         layer, index, self.projected = sd_model.layer, sd_model.layer_idx, sd_model.return_projected_pooled
         tree.reset_clip_options()
-        if layer not in ("last", "hidden"):
-            raise SkrrError(f"The encoder {self.encoder.slot} hands out layers {layer!r}; Skrr reads one layer only.")
-        self.layer = None if layer == "last" else index
+        # As ComfyUI asks its encoders: None for the last state, else a number, a list of numbers, or "all".
+        self.layer = None if layer == "last" else index if layer == "hidden" else layer
+
+    def taps_of(self, count: int) -> dict[str, int]:
+        """The taps of `count` sub-blocks for what `self.layer` asks for."""
+        if not isinstance(self.layer, int | None):
+            raise SkrrError(
+                f"The encoder {self.encoder.slot} hands out layers {self.layer!r}; of its kind Skrr reads one only."
+            )
+        read = {} if self.layer is None else {"read": 2 * (self.layer % self.architecture.layers + 1)}
+        return {"last": count, **read}
+
+    def post_norm(self, index: int):
+        """The norm between the output of sub-block `index` and the stream, None where there is none."""
+        return None
 
     def _digest(self) -> str:
         patcher = self.encoder.clip.patcher

@@ -4,7 +4,10 @@ import sys
 
 from .anatomy import Anatomy, PassOn
 
-__all__ = ["anatomy", "matches"]
+__all__ = ["WHY_NOT", "anatomy", "matches"]
+
+# Why it is not searched, for sentences.
+WHY_NOT = "a T5Gemma, which Skrr does not cut yet"
 
 
 def matches(transformer) -> bool:

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from ..free_clips import small_clip
 from ..tiny_models import flux_clip, pixart_clip, pixart_model, sd3_model
 
 
@@ -143,21 +144,13 @@ def test_auto_has_no_preset_for_this(pack, nodes):
     assert nodes["SkrrLoadPlan"].execute("auto", "", flux_clip())[0].name == "flux1-dev"
 
 
-def test_an_encoder_that_the_pack_does_not_know(pack):
-    """A language-model encoder is refused with a sentence naming what was found."""
-    from types import SimpleNamespace
-
-    import comfy.sd
-    from comfy.text_encoders import z_image
-
-    tiny = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "vocab_size": 151936}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
-    target = SimpleNamespace(params={}, clip=z_image.te(), tokenizer=z_image.ZImageTokenizer)
-    options = {"dtype": torch.float32, "qwen3_4b_model_config": {**tiny, **heads}}
-    strange = comfy.sd.CLIP(target, model_options=options)
+def test_an_encoder_that_the_pack_does_not_know(pack, monkeypatch):
+    """An encoder of another kind is refused with a sentence naming what was found."""
+    strange = small_clip("SD 1", monkeypatch)
+    strange.patcher.model.clip_l.transformer = torch.nn.Linear(2, 2)
     choose = pack("nodes.comfy_host.clip.trees").choose_encoder
-    refused(pack, lambda: choose(strange), r"cuts T5 and CLIP text encoders; this CLIP holds qwen3_4b \(a Qwen3_4B")
-    refused(pack, lambda: choose(strange, "qwen3_4b"), "cannot cut qwen3_4b")
+    refused(pack, lambda: choose(strange), r"cuts T5, CLIP and language .*; this CLIP holds clip_l \(a Linear, which")
+    refused(pack, lambda: choose(strange, "clip_l"), "cannot cut clip_l")
 
 
 def test_the_cache_keeps_its_size(pack, tmp_path, monkeypatch):
