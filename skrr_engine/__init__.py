@@ -16,4 +16,4 @@ first:
 10 command
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
