@@ -19,7 +19,7 @@ everything else, and weights with another digest. A plan that needs corrections 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +35,16 @@ from ..plans.plan_json import dumps, loads
 from .added import Bias, Bridge
 from .found import Corrections
 
-__all__ = ["SideFile", "read_side_file", "side_file_for", "write_side_file", "write_tensors"]
+__all__ = [
+    "SideFile",
+    "corrections_of",
+    "is_place",
+    "read_parts",
+    "read_side_file",
+    "side_file_for",
+    "write_side_file",
+    "write_tensors",
+]
 
 KEYS = VERSION_KEY, PLAN_KEY, WEIGHTS_KEY = "skrr_corrections", "skrr_corrected_plan", "skrr_corrected_weights"
 VERSION = "1"
@@ -111,8 +120,8 @@ def read_side_file(path: str | Path) -> SideFile:
     if len(plan.levels) != 1:
         raise _wrong(header, f"it is for a plan of {len(plan.levels)} levels, expected 1")
     weights = _weights(header, plan)
-    parts = _parts(header, plan, weights)
-    corrections = {slot: _corrections(plan, slot, weights[slot], parts[slot]) for slot in weights}
+    parts = read_parts(header, plan, _names(header, weights), _wrong)
+    corrections = {slot: corrections_of(plan, slot, weights[slot], parts.get(slot, {})) for slot in weights}
     return SideFile(plan, corrections, SideFileNote(_sha256(header.path), weights))
 
 
@@ -163,35 +172,50 @@ def _weights(header: Header, plan: Plan) -> dict[str, str]:
     return found
 
 
-def _parts(header: Header, plan: Plan, weights: Mapping[str, str]) -> dict[str, dict[int, dict[str, torch.Tensor]]]:
-    """slot -> place -> name -> tensor. Every shape is checked before a tensor is read."""
+def _names(header: Header, weights: Mapping[str, str]) -> dict[str, tuple[str, int, str]]:
+    """name of a tensor -> slot, place and part."""
     names: dict[str, tuple[str, int, str]] = {}
-    for name, entry in header.tensors.items():
-        slot, _, rest = name.rpartition("/")[0].rpartition("/")
-        place, part = rest, name.rpartition("/")[2]
-        if slot not in weights or not (place.isascii() and place.isdigit() and str(int(place[:5])) == place):
+    for name in header.tensors:
+        slot, _, place = name.rpartition("/")[0].rpartition("/")
+        if slot not in weights or not is_place(place):
             raise _wrong(header, f"tensor {_short(name)} is for no sub-block of its encoders")
+        names[name] = (slot, int(place), name.rpartition("/")[2])
+    return names
+
+
+def is_place(text: str) -> bool:
+    """Whether `text` is how a file writes the number of a sub-block."""
+    return text.isascii() and text.isdigit() and str(int(text[:5])) == text
+
+
+def read_parts(
+    header: Header, plan: Plan, names: Mapping[str, tuple[str, int, str]], wrong: Callable[..., SkrrError]
+) -> dict[str, dict[int, dict[str, torch.Tensor]]]:
+    """slot -> place -> name -> tensor, of the tensors `names` (name in the file -> slot, place and part) of corrections
+    for `plan`, of one level. Every shape is checked before a tensor is read. `wrong` makes the error for a file that is
+    not sound out of the header and a clause."""
+    for name, (slot, place, part) in names.items():
+        entry = header.tensors[name]
         if entry.dtype not in DTYPES:
-            raise _wrong(header, f"tensor {_short(name)} is {_short(entry.dtype)}, expected {', '.join(DTYPES)}")
-        expected = _shape(plan.encoders[slot].architecture, plan.levels[0].cuts[slot], int(place), part, entry.shape)
+            raise wrong(header, f"tensor {_short(name)} is {_short(entry.dtype)}, expected {', '.join(DTYPES)}")
+        expected = _shape(plan.encoders[slot].architecture, plan.levels[0].cuts[slot], place, part, entry.shape)
         if entry.shape != expected:
             wanted = "no such tensor" if expected is None else list(expected)
-            raise _wrong(header, f"tensor {_short(name)} has shape {_short(list(entry.shape))}, expected {wanted}")
-        names[name] = (slot, int(place), part)
-    found: dict[str, dict[int, dict[str, torch.Tensor]]] = {slot: {} for slot in weights}
+            raise wrong(header, f"tensor {_short(name)} has shape {_short(list(entry.shape))}, expected {wanted}")
+    found: dict[str, dict[int, dict[str, torch.Tensor]]] = {slot: {} for slot, _, _ in names.values()}
     with TensorReader(header) as file:
         for name, (slot, place, part) in names.items():
             tensor = file.read(name)
             if not torch.isfinite(tensor).all():
-                raise _wrong(header, f"tensor {_short(name)} holds numbers that are not finite")
+                raise wrong(header, f"tensor {_short(name)} holds numbers that are not finite")
             found[slot].setdefault(place, {})[part] = tensor
     for slot, places in found.items():
         for place, some in places.items():
             if set(some) not in ({"matrix"}, {"bias"}, {"down", "up"}):
                 parts = " and ".join(sorted(some))
-                raise _wrong(header, f"{_short(slot)}/{place} has {parts}; expected a matrix, a bias or a bridge")
+                raise wrong(header, f"{_short(slot)}/{place} has {parts}; expected a matrix, a bias or a bridge")
             if "up" in some and some["up"].shape[1] != some["down"].shape[0]:
-                raise _wrong(header, f"the bridge {_short(slot)}/{place} has two ranks")
+                raise wrong(header, f"the bridge {_short(slot)}/{place} has two ranks")
     return found
 
 
@@ -206,7 +230,8 @@ def _shape(shape: Architecture, cut: Cut, place: int, part: str, found: tuple[in
     return {"bias": (shape.width,), "down": (rank, shape.width + 1), "up": (shape.width, rank)}.get(part)
 
 
-def _corrections(plan: Plan, slot: str, weights: str, parts: dict[int, dict[str, torch.Tensor]]) -> Corrections:
+def corrections_of(plan: Plan, slot: str, weights: str, parts: dict[int, dict[str, torch.Tensor]]) -> Corrections:
+    """What `read_parts` found for `slot`, as the corrections of its encoder with those weights."""
     matrices = {place: some["matrix"] for place, some in sorted(parts.items()) if "matrix" in some}
     added = {
         place: Bias(some["bias"]) if "bias" in some else Bridge(some["down"], some["up"])

@@ -42,13 +42,13 @@ def prune(pack, clip, skip=SKIP, reuse=None, slot="t5xxl"):
     return pack("nodes.comfy_host.clip.patching").apply_level(clip, plan, plan.levels[0])
 
 
-def without_free(pack, clip, plan=None, in_ram=(), **keep):
+def without_free(pack, clip, plan=None, in_ram=(), corrections=None, **keep):
     """Patched: `clip` without its free parts and with the cuts of `plan`, as Skrr CLIP Loader gives it. The tables of
     the encoders `in_ram` are not left where they are stored."""
     free = pack("nodes.comfy_host.clip.free").find_free(clip, tables=True, **keep)
     free = tuple(part for part in free if part.kind != "table" or part.slot not in in_ram)
     level = None if plan is None else plan.levels[0]
-    return pack("nodes.comfy_host.clip.patching").make_smaller(clip, plan, level, free)
+    return pack("nodes.comfy_host.clip.patching").make_smaller(clip, plan, level, free, corrections or {})
 
 
 def encode(clip, text=TEXT):

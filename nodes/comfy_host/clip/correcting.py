@@ -3,20 +3,26 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+import torch
+
+from ....skrr_engine.corrections.added import Bias, Bridge
 from ....skrr_engine.corrections.found import Corrections
 from ....skrr_engine.errors import PlanError, SkrrError
 from ....skrr_engine.plans.plan import Cut, Level
 from ..encoders import adapter_of, has_layer
-from ..encoders.added import added_module, exchange
+from ..encoders.added import added_module, added_of, exchange, put_back
 from ..encoders.running import stored_tensors
 from .trees import TextEncoder
 
 __all__ = [
     "NO_CORRECTIONS",
     "CorrectionsBySlot",
+    "added_in",
     "added_modules",
     "check_corrected_level",
     "check_weights",
+    "fitted_layers",
+    "put_back_matrices",
     "put_matrices",
     "refuse_second",
 ]
@@ -69,6 +75,30 @@ def put_matrices(transformer, one: Corrections, own: bool) -> None:
     for index, matrix in one.matrices.items():
         if has_layer(transformer, index // 2):
             exchange(*adapter_of(transformer).output(transformer, index), matrix, own)
+
+
+def fitted_layers(transformer, one: Corrections) -> dict[int, torch.Tensor]:
+    """id of an output layer of `transformer` -> the matrix that it gets."""
+    outputs = {index: adapter_of(transformer).output(transformer, index) for index in one.matrices}
+    return {id(getattr(*outputs[index])): matrix for index, matrix in one.matrices.items()}
+
+
+def put_back_matrices(transformer, one: Corrections) -> None:
+    """Puts in matrices that come out of a file, each as it is stored there."""
+    for index, matrix in one.matrices.items():
+        put_back(*adapter_of(transformer).output(transformer, index), matrix)
+
+
+def added_in(transformer, cut: Cut) -> dict[int, tuple[str, Bias | Bridge]]:
+    """place -> the path of the module that says what is added there, and what that is, for a tree cut by `cut`."""
+    paths, found = {id(module): path for path, module in transformer.named_modules()}, {}
+    for place in sorted(cut.skip):
+        if has_layer(transformer, place // 2):
+            for module in adapter_of(transformer).owned(transformer, place):
+                added = getattr(module, "added", None)
+                if added is not None:
+                    found[place] = (paths[id(added)], added_of(added))
+    return found
 
 
 def added_modules(cut: Cut, one: Corrections | None, own: bool) -> dict:

@@ -34,11 +34,12 @@ __all__ = ["Applied", "Patched", "apply_level", "cut_tree", "freed_with", "make_
 @dataclass(frozen=True)
 class Applied:
     """What was done to one encoder: remembered on the patcher, so that it survives its clones. `plan` has the one
-    level that was applied last."""
+    level that was applied last; `fitted` are the kept sub-blocks whose output matrix was exchanged."""
 
     cut: Cut
     architecture: Architecture
     plan: Plan
+    fitted: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ def _check(clip, plan: Plan, level: Level, corrections: CorrectionsBySlot) -> di
                 f"{'; '.join(differences)} (plan -> this CLIP). Choose a plan made for this one, or search for one."
             )
         refuse_second(encoder, slot in corrections)
-        found[slot] = Applied(_join(encoder, cut), encoder.architecture, plan.with_levels([level]))
+        fitted = tuple(sorted(corrections[slot].matrices)) if slot in corrections else ()
+        found[slot] = Applied(_join(encoder, cut), encoder.architecture, plan.with_levels([level]), fitted)
     return found
 
 
@@ -187,23 +189,23 @@ def _removed_parameters(clip, level: Level | None) -> set[int]:
 def cut_tree(
     tree, cuts: dict[str, Cut], corrections: CorrectionsBySlot = NO_CORRECTIONS, own: bool = True
 ) -> None:
-    """Replaces the skipped sub-blocks of a tree that is ours alone, and puts the corrections in; `own`: over storages
-    that nothing else uses."""
+    """Replaces the skipped sub-blocks of a tree that is ours alone, by what the corrections add where there are any;
+    `own`: over storages that nothing else uses. Matrices are not put in."""
     for slot, sd_model in find_models(tree).items():
         if slot in cuts:
             transformer = sd_model.transformer
             skip = [index for index in cuts[slot].skip if has_layer(transformer, index // 2)]
-            one = corrections.get(slot)
-            if one is not None:
-                put_matrices(transformer, one, own)
-            added = added_modules(cuts[slot], one, own)
+            added = added_modules(cuts[slot], corrections.get(slot), own)
             adapter_of(transformer).cut(transformer, skip, cuts[slot].reuse_map, added)
 
 
 def _make_smaller(
     tree, cuts: dict[str, Cut], free: tuple[FreePart, ...], corrections: CorrectionsBySlot, own: bool
 ) -> None:
-    """Cuts first: a plan may name sub-blocks of layers that go whole."""
+    """Cuts before free parts: a plan may name sub-blocks of layers that go whole."""
+    for slot, sd_model in find_models(tree).items():
+        if slot in corrections and slot in cuts:
+            put_matrices(sd_model.transformer, corrections[slot], own)
     cut_tree(tree, cuts, corrections, own)
     take_out(tree, free)
 

@@ -90,6 +90,12 @@ class TextEncoder:
         return applied[self.slot].cut if self.slot in applied else None
 
     @property
+    def fitted(self) -> tuple[int, ...]:
+        """The kept sub-blocks whose output matrix an earlier Skrr Apply exchanged."""
+        applied = self.clip.patcher.get_attachment(ATTACHMENT) or {}
+        return applied[self.slot].fitted if self.slot in applied else ()
+
+    @property
     def plan(self):
         """The plan, of one level, that it was cut by last, or None."""
         applied = self.clip.patcher.get_attachment(ATTACHMENT) or {}

@@ -7,7 +7,7 @@ import torch
 from ....skrr_engine.corrections.added import Bias, Bridge, normalised
 from ..weights.weights import is_ggml, is_quantized
 
-__all__ = ["added_module", "exchange", "stored_width"]
+__all__ = ["added_module", "added_of", "exchange", "put_back", "stored_width"]
 
 # What a re-fitted matrix is stored in where its layer's own format is no plain one: rounding it a second time would
 # cost more than the bytes are worth.
@@ -18,6 +18,14 @@ PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def added_module(added: Bias | Bridge, own: bool) -> torch.nn.Module:
     """`added` as a module: stream -> what comes to it. `own`: over storages of its own, not those of `added`."""
     return _Bridge(added, own) if isinstance(added, Bridge) else _Bias(_parameter(added.vector, own))
+
+
+def added_of(module: torch.nn.Module) -> Bias | Bridge:
+    """What `added_module` made `module` of, over the same storages."""
+    if isinstance(module, _Bias):
+        return Bias(module.weight.detach())
+    down = torch.cat([module.down.weight.detach(), module.down.bias.detach()[:, None]], dim=1)
+    return Bridge(down, module.up.weight.detach())
 
 
 class _Bias(torch.nn.Module, comfy.ops.CastWeightBiasOp):
@@ -59,7 +67,21 @@ def exchange(parent: torch.nn.Module, name: str, matrix: torch.Tensor, own: bool
         bias = None if layer.bias is None else _parameter(layer.bias.detach().as_subclass(torch.Tensor), False)
         setattr(parent, name, _linear(_parameter(_fitting(matrix, stored_width(layer.weight)), own), bias))
         return
-    layer.weight = _parameter(_fitting(matrix, stored_width(layer.weight)), own)
+    _put(layer, _fitting(matrix, stored_width(layer.weight)), own)
+
+
+def put_back(parent: torch.nn.Module, name: str, matrix: torch.Tensor) -> None:
+    """The same with a `matrix` that `exchange` made once, and that comes out of a file, as it is. The layer has its
+    bias; it has a weight only where that one is plain."""
+    layer = getattr(parent, name)
+    if hasattr(layer, "factory_kwargs"):  # of a kind that quantises
+        setattr(parent, name, _linear(_parameter(matrix, False), layer.bias))
+    else:
+        _put(layer, matrix, False)
+
+
+def _put(layer: torch.nn.Module, matrix: torch.Tensor, own: bool) -> None:
+    layer.weight = _parameter(matrix, own)
     layer.weight_comfy_model_dtype = layer.weight.dtype  # dynamic VRAM reads the width of a weight here
 
 

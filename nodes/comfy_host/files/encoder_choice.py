@@ -10,7 +10,7 @@ from ....skrr_engine.files.header import Header, read_header
 from ....skrr_engine.files.tensor_names import find_encoders
 from ....skrr_engine.plans.architecture import Architecture
 from ....skrr_engine.plans.plan import Level, Plan
-from ....skrr_engine.plans.plan_json import loads
+from ....skrr_engine.plans.plan_json import CORRECTIONS, loads
 from .freed_files import free_in
 
 __all__ = ["EncoderFile", "find_cuts", "open_header", "plan_inside"]
@@ -53,7 +53,7 @@ def plan_inside(headers: list[Header], plan: Plan | None) -> tuple[Plan, Level] 
         raise SkrrError(f"{names} are both pruned; only one of the files may be. Load the other one dense.")
     if plan is not None:
         raise SkrrError(f"{names} is pruned already and brings its plan. Disconnect the plan, or load the dense file.")
-    found = loads(inside[0].metadata[PLAN_KEY])
+    found = loads(inside[0].metadata[PLAN_KEY], {CORRECTIONS})
     if len(found.levels) != 1:
         raise PlanError(f"{names} holds a plan of {len(found.levels)} levels; a file holds one. Write it again.")
     return found, found.levels[0]

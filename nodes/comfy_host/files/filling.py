@@ -52,21 +52,25 @@ def rows_in_files(tables: list, loads: list[Load]) -> dict[int, FileRows]:
     return found
 
 
-def fill(clip, loads: list[Load], in_files: dict[int, FileRows]) -> None:
+def fill(clip, loads: list[Load], in_files: dict[int, FileRows], given: dict[int, torch.Tensor]) -> None:
     """Puts the files' tensors into the CLIP's tree, which was made smaller after it was built from the files' outlines.
-    The tables that stay `in_files` (see `rows_in_files`) are left without data."""
+    The tables that stay `in_files` (see `rows_in_files`) are left without data. `given` (id of a layer -> its weight)
+    were read before, and are not read again."""
     patcher = clip.patcher
     for load in loads:
         for module in load.module.modules():
             if hasattr(module, "factory_kwargs"):
                 module.factory_kwargs["device"] = patcher.offload_device  # where a quantised layer puts what it loads
         tables = {f"{path}.weight" for path, module in load.module.named_modules() if id(module) in in_files}
-        load.module.load_state_dict(_kept(load, tables, patcher), strict=False, assign=True)
+        there = {f"{path}.weight": given.get(id(module)) for path, module in load.module.named_modules()}
+        there = {name: weight for name, weight in there.items() if weight is not None}
+        load.module.load_state_dict(_kept(load, tables, there, patcher) | there, strict=False, assign=True)
 
 
-def _kept(load: Load, tables: set[str], patcher) -> dict[str, torch.Tensor]:
-    """What `load.module` still has a place for, with data but for the `tables`, in the dtypes that ComfyUI gave it."""
-    names = _places(load)
+def _kept(load: Load, tables: set[str], there: dict[str, torch.Tensor], patcher) -> dict[str, torch.Tensor]:
+    """What `load.module` still has a place for and what is not `there`, with data but for the `tables`, in the dtypes
+    that ComfyUI gave it."""
+    names = [name for name in _places(load) if name not in there]
     state = {name: load.state[name] for name in names if not load.state[name].is_meta}
     empty = [name for name in names if name not in state and name not in tables]
     if patcher.is_dynamic():  # ComfyUI takes weights as they are mapped, whatever their dtype

@@ -10,15 +10,18 @@ import folder_paths
 from ....skrr_engine.disk import reading
 from ....skrr_engine.errors import PlanError, SkrrError
 from ....skrr_engine.plans.plan import Level, Plan
-from ....skrr_engine.plans.plan_json import dumps, loads
+from ....skrr_engine.plans.plan_json import CORRECTIONS, dumps, loads
+from ..clip.correcting import check_corrected_level, check_weights, fitted_layers, put_back_matrices, put_matrices
 from ..clip.free import FreePart, find_free, take_out
 from ..clip.patching import Applied, Patched, cut_tree, freed_with
 from ..clip.trees import ATTACHMENT, FREED, choose_encoder, find_models, tree_family
 from ..weights.file_table import FileRows, FileTable
 from ..weights.memory import module_bytes, rest
+from .baked import added_bytes, baked_in
 from .encoder_choice import EncoderFile, find_cuts, open_header, plan_inside
 from .filling import check_whole, fill, rows_in_files, runs_where
 from .outlines import Load, Outline, loads_of, outline
+from .side_files import corrections_for
 
 __all__ = ["CLIP_TYPES", "load_kept"]
 
@@ -54,11 +57,6 @@ def load_kept(
     headers = [open_header(path) for path in paths]
     text = None if plan is None or level is None else dumps(plan.with_levels([level]))
     plan, level = plan_inside(headers, plan) or (plan, level)
-    if level is not None and level.corrections is not None:
-        raise PlanError(
-            f"Plan {plan.name!r} needs its corrections, which Skrr CLIP Loader cannot put in. Load the dense file with "
-            "ComfyUI's CLIP loader, and put Skrr Apply behind it."
-        )
     files = find_cuts(headers, plan, level)
     clip, from_files = _build([outline(file) for file in files], clip_type, device, disable_dynamic)
     _check_type(clip, clip_type, files, from_files)
@@ -72,11 +70,17 @@ def load_kept(
         if differences:
             raise PlanError(f"The files make another encoder {slot} than the plan is for: {'; '.join(differences)}.")
         applied[slot] = Applied(cut, encoder.architecture, plan.with_levels([level]))
+    inside, beside = _corrections(clip, files, plan, level)
+    for slot, one in (inside | beside).items():
+        applied[slot] = replace(applied[slot], fitted=tuple(sorted(one.matrices)))
     clip.patcher.set_attachments(FREED, freed_with(clip, free))
     clip.patcher.set_attachments(ATTACHMENT, applied)
-    cut_tree(clip.patcher.model, {slot: found.cut for slot, found in applied.items()})
-    take_out(clip.patcher.model, [part for part in free if part.kind != "table"])
-    fill(clip, from_files, in_files)
+    cut_tree(clip.patcher.model, {slot: found.cut for slot, found in applied.items()}, inside | beside)
+    # Corrections know the weights that they are for by all that the plan keeps, read or not.
+    late = [part for part in free if part.kind == "layers" and part.slot in beside]
+    take_out(clip.patcher.model, [part for part in free if part.kind != "table" and part not in late])
+    _fill(clip, from_files, in_files, inside, beside)
+    take_out(clip.patcher.model, late)
     tables = [part for part in free if part.kind == "table"]
     take_out(clip.patcher.model, tables, lambda module: FileTable(module, in_files[id(module)]))
     check_whole(clip, from_files)
@@ -84,6 +88,35 @@ def load_kept(
     clip.patcher.size = 0
     clip.patcher.cached_patcher_init = (_reload, (paths, clip_type, text, device, keep))
     return _patched(clip, files, plan, level, applied, free, before, dense)
+
+
+def _corrections(clip, files: list[EncoderFile], plan: Plan | None, level: Level | None) -> tuple[dict, dict]:
+    """slot -> the corrections inside the files, and slot -> those in the side file that the level names."""
+    if level is None or level.corrections is None:
+        return {}, {}
+    models = find_models(clip.patcher.model)
+    inside = {
+        file.slot: baked_in(file.header, plan, file.slot, models[file.slot].transformer)
+        for file in files
+        if file.is_pruned
+    }
+    beside = {} if inside else dict(corrections_for(level))
+    check_corrected_level(level, inside or beside)
+    return inside, beside
+
+
+def _fill(clip, from_files: list[Load], in_files: dict[int, FileRows], inside: dict, beside: dict) -> None:
+    """Puts the files' tensors in, and the matrices of the corrections; those of a side file once it is clear that the
+    file has the weights that they are for."""
+    models, given = find_models(clip.patcher.model), {}
+    for slot, one in inside.items():
+        given |= fitted_layers(models[slot].transformer, one)
+    fill(clip, from_files, in_files, given)
+    for slot, one in inside.items():
+        put_back_matrices(models[slot].transformer, one)
+    for slot, one in beside.items():
+        check_weights(slot, models[slot].transformer, one.architecture, beside)
+        put_matrices(models[slot].transformer, one, own=False)
 
 
 def _free_parts(clip, from_files: list[Load], keep: dict) -> tuple[tuple[FreePart, ...], dict[int, FileRows]]:
@@ -108,7 +141,7 @@ def _patched(clip, files, plan, level, applied, free: tuple[FreePart, ...], befo
         if file.is_pruned:
             # What it lacks has no format of its own: taken as that of the rest.
             shape, cut = applied[file.slot].architecture, level.cuts[file.slot]
-            gone = sum(part.size for part in free if part.slot == file.slot)
+            gone = sum(part.size for part in free if part.slot == file.slot) - added_bytes(file.header)
             whole = round((kept[file.slot] + gone) / (1 - shape.sparsity(cut.skip)))
             before, dense[file.slot] = before + whole - dense[file.slot], whole
     smaller = {*applied, *(part.slot for part in free)}
@@ -127,7 +160,7 @@ def _patched(clip, files, plan, level, applied, free: tuple[FreePart, ...], befo
 def _reload(paths: list[Path], clip_type: str, text: str | None, device: str, keep: dict, disable_dynamic=False):
     """ComfyUI's `cached_patcher_init` factory: the same again, for hooks and several GPUs. `text` is the plan's,
     None where a file brings it or there is none."""
-    plan = None if text is None else loads(text)
+    plan = None if text is None else loads(text, {CORRECTIONS})
     level = None if plan is None else plan.levels[0]
     return load_kept(paths, clip_type, plan, level, device, disable_dynamic, **keep).clip.patcher
 

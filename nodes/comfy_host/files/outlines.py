@@ -14,6 +14,7 @@ import torch
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.files.header import Header
 from ....skrr_engine.files.tensor_reading import DTYPES, TensorReader
+from .baked import is_added
 from .encoder_choice import EncoderFile
 
 __all__ = ["META", "Load", "Outline", "as_comfyui_reads", "built_as", "loads_of", "names_of", "outline"]
@@ -58,7 +59,7 @@ def outline(file: EncoderFile) -> Outline:
     header, state, stored = file.header, {}, {}
     with TensorReader(header) as reader:
         for name, ours in zip(header.tensors, names_of(header), strict=True):
-            if name in file.stand_ins:
+            if name in file.stand_ins or is_added(name):
                 continue
             shape, dtype = header.tensors[name].shape, built_as(reader.dtype(name))
             if shape in ((), (1,)) or (dtype == torch.uint8 and len(shape) == 1):

@@ -2,6 +2,7 @@
 one, and the names of the free parts that it is written without."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import folder_paths
@@ -18,6 +19,7 @@ from ..clip.trees import LARGEST, TextEncoder, choose_encoder, find_models, text
 from ..weights.host_table import HostTable
 from ..weights.memory import rest
 from ..weights.weights import count_parameters, is_ggml, is_quantized
+from .baked import baked, is_corrected
 from .folders import plain_name
 from .freed_files import free_metadata, hub_names
 
@@ -31,11 +33,6 @@ def save_encoder(encoder: TextEncoder, name: str, bake_lora: bool, overwrite: bo
     not at all. `bake_lora` works the CLIP's LoRA and merge patches into plain weights."""
     if encoder.applied is None and not encoder.freed:
         raise SkrrError(f"The encoder {encoder.slot} is dense. Put Skrr Apply before, or use ComfyUI's own CLIPSave.")
-    if encoder.plan is not None and encoder.plan.levels[0].corrections is not None:
-        raise SkrrError(
-            f"The encoder {encoder.slot} runs with corrections, which this file could not hold. Keep its plan and side "
-            "file instead, and put Skrr Apply behind the dense file."
-        )
     target = Path(folder_paths.get_folder_paths("text_encoders")[0]) / plain_name(name, ".safetensors")
     if exists(target) and not overwrite:
         raise SkrrError(f"{target.name} exists already. Switch on overwrite, or choose another name.")
@@ -55,6 +52,10 @@ def save_encoder(encoder: TextEncoder, name: str, bake_lora: bool, overwrite: bo
     lora = "none" if not patched else "baked in" if bake_lora else "left out"
     names = hub_names([*state, *(name for part in encoder.freed for name, _, _ in part.tensors)])
     metadata, marks = free_metadata(encoder.freed, names)
+    if is_corrected(encoder):
+        more, about, stands_for = baked(encoder)
+        state = {name: tensor for name, tensor in state.items() if name not in stands_for}
+        metadata, marks = metadata | about, marks | more
     if encoder.applied is not None:
         metadata |= {PLAN_KEY: dumps(_plan_of(encoder)), PREFIXES_KEY: json.dumps({encoder.slot: ""})}
     metadata |= {VERSION_KEY: __version__, LORA_KEY: lora, "format": "pt"}
@@ -81,8 +82,9 @@ def _sentence(encoder: TextEncoder, name: str, size: int, lora: str) -> str:
     skipped = "" if encoder.applied is None else f"{len(encoder.applied.skip)} sub-blocks left out, "
     free = sum(part.size for part in encoder.freed if part.kind != "table")
     free = f"{free:,} bytes of parts left out that no picture reads, " if free else ""
+    corrected = "corrections baked in, " if is_corrected(encoder) else ""
     return (
-        f"{name}: {size:,} bytes, {skipped}{free}LoRA {lora}. Skrr CLIP Loader opens it with "
+        f"{name}: {size:,} bytes, {skipped}{free}{corrected}LoRA {lora}. Skrr CLIP Loader opens it with "
         "nothing else given."
     )
 
@@ -97,7 +99,9 @@ def _plan_of(encoder: TextEncoder) -> Plan:
         return Plan(plan.name, info, (make_level(info, {slot: cut}),), (note,))
     info = {slot: plan.encoders[slot]}
     measured = level.discrepancy if len(level.cuts) == 1 else None
-    return plan.with_levels([make_level(info, {slot: cut}, measured)], encoders=info)
+    note = level.corrections if is_corrected(encoder) else None
+    note = note and replace(note, weights={slot: note.weights[slot]})
+    return plan.with_levels([make_level(info, {slot: cut}, measured, note)], encoders=info)
 
 
 def _bake(encoder: TextEncoder, state: dict, keys: list[str]) -> None:

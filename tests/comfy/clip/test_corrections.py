@@ -166,12 +166,6 @@ def test_never_without_its_corrections(correct, corrections, pack):
         apply(dense, plain, plain.levels[0], {"t5xxl": one})
 
 
-def test_the_loader_takes_no_plan_that_needs_corrections(corrections, pack):
-    plan = corrected_plan(pack, corrections(pixart_clip()))
-    with pytest.raises(pack("skrr_engine.errors").PlanError, match="needs its corrections, which Skrr CLIP Loader"):
-        pack("nodes.comfy_host.files.loading").load_kept([], "pixart", plan, plan.levels[0])
-
-
 def test_other_weights_are_refused(correct, corrections, pack):
     one, other = corrections(pixart_clip()), pixart_clip(seed=3)
     before, error = encode(other), pack("skrr_engine.errors").PlanError

@@ -93,9 +93,6 @@ def test_from_the_search_to_the_corrected_clip(pack, search, folders):
     assert (found - dense).norm() < 0.9 * (plain - dense).norm()
     assert "t5xxl: corrected, with what was fitted on these very weights." in said
     assert said.endswith("which no line of text can carry. Share its files instead.")
-    save = pack("nodes.save").SkrrSaveEncoder.execute
-    with pytest.raises(pack("skrr_engine.errors").SkrrError, match="runs with corrections, which this file could not"):
-        save(small, "largest", "fox", False, True)
 
 
 def _plain(pack, plan):
