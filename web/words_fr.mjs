@@ -77,6 +77,10 @@ export const FR = {
   "Empties the node's plan text.": "Vide le texte du plan de ce nœud.",
   "What no picture reads goes free when this runs, without a plan; a plan takes out more.":
     "Ce qu'aucune image ne lit part gratuitement à l'exécution, sans plan ; un plan retire davantage.",
+  "What no picture reads goes free when this runs. Above a sparsity of 0 the best plan at hand takes out more.":
+    "Ce qu'aucune image ne lit part gratuitement à l'exécution. Au-dessus d'une part de 0, le meilleur plan disponible retire davantage.",
+  "auto takes the best plan at hand for this encoder, which is known once this has run.":
+    "auto prend le meilleur plan disponible pour cet encodeur, connu après une exécution.",
   "{change}, no bit of any picture changed": "{change}, aucun bit d'aucune image ne change",
   "{from} → {to} ({share} % smaller)": "{from} → {to} ({share} % de moins)",
   "with the plan: {change}": "avec le plan : {change}",

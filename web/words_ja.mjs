@@ -69,6 +69,10 @@ export const JA = {
   "Empties the node's plan text.": "ノードのプランのテキストを空にします。",
   "What no picture reads goes free when this runs, without a plan; a plan takes out more.":
     "どの画像も読まない部分は、プランがなくても実行時に無償で省かれます。プランがあればさらに省けます。",
+  "What no picture reads goes free when this runs. Above a sparsity of 0 the best plan at hand takes out more.":
+    "どの画像も読まない部分は実行時に無償で省かれます。削減率を 0 より上げると、手元で最良のプランがさらに省きます。",
+  "auto takes the best plan at hand for this encoder, which is known once this has run.":
+    "auto はこのエンコーダーに手元で最良のプランを使います。一度実行するとわかります。",
   "{change}, no bit of any picture changed": "{change}、画像は 1 ビットも変わりません",
   "{from} → {to} ({share} % smaller)": "{from} → {to}（{share} % 削減）",
   "with the plan: {change}": "プランを使うと：{change}",

@@ -68,6 +68,10 @@ export const ZH = {
   "Empties the node's plan text.": "清空节点的方案文本。",
   "What no picture reads goes free when this runs, without a plan; a plan takes out more.":
     "任何图像都不读取的部分，无需方案，运行时即免费去掉；方案可以去掉更多。",
+  "What no picture reads goes free when this runs. Above a sparsity of 0 the best plan at hand takes out more.":
+    "任何图像都不读取的部分，运行时即免费去掉。缩减比例大于 0 时，手头最好的方案会去掉更多。",
+  "auto takes the best plan at hand for this encoder, which is known once this has run.":
+    "auto 采用手头最适合此编码器的方案，运行一次后即可得知。",
   "{change}, no bit of any picture changed": "{change}，图像一个比特都不变",
   "{from} → {to} ({share} % smaller)": "{from} → {to}（缩小 {share} %）",
   "with the plan: {change}": "使用方案后：{change}",
