@@ -193,8 +193,18 @@ export class Keeper {
       warnings: ran ? (this.state.warnings ?? []) : [],
       sparsity: searching ? null : sparsityOf(this.face),
       shows: { facts: !searching, chart: long && !run, notes: long && !searching },
+      choose: searching ? null : this.chooser(plan),
       buttons: searching ? [] : this.buttons(known, pinned),
     })
+  }
+
+  /** What the panel's slider does with a level of `plan`; null where the node takes none, or a link brings it. */
+  chooser(plan) {
+    if (!plan || !choosesLevel(this.face) || this.face.linked("sparsity") || sparsityOf(this.face) === null) return null
+    return (value) => {
+      this.face.write("sparsity", value)
+      this.look()
+    }
   }
 
   note(plan, run, source, free) {

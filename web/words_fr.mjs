@@ -112,4 +112,23 @@ export const FR = {
   "auto takes the published plan for the kind of CLIP, which is known once this has run.":
     "auto prend le plan publié pour ce type de CLIP, connu après une exécution.",
   "The plan is known once this has run.": "Le plan est connu après une exécution.",
+  "up to {change}":
+    "jusqu'à {change}",
+  "Layers and figures":
+    "Couches et chiffres",
+  "How much smaller: {count} levels":
+    "Combien de moins : {count} niveaux",
+  "beyond the plan's end, {most}":
+    "au-delà de la fin du plan, {most}",
+  "0: only what goes free":
+    "0 : seulement ce qui part gratuitement",
+  "Quality: not measured for this plan. Compare pictures.":
+    "Qualité : non mesurée pour ce plan. Comparez des images.",
+  "Quality: the text's features stay as they are, to a hundredth of their size.":
+    "Qualité : les traits du texte restent tels quels, à un centième de leur taille près.",
+  "Quality: the text's features move by about {share} % of their size. Compare pictures.":
+    "Qualité : les traits du texte bougent d'environ {share} % de leur taille. Comparez des images.",
+  "{from} → {to} in fp16 ({share} % smaller)": "{from} → {to} en fp16 ({share} % de moins)",
+  "{from} → {to} in fp8": "{from} → {to} en fp8",
+  "plan": "plan",
 }

@@ -101,4 +101,23 @@ export const ZH = {
   "auto takes the published plan for the kind of CLIP, which is known once this has run.":
     "auto 按 CLIP 的种类选择已发表的方案，运行一次后即可得知。",
   "The plan is known once this has run.": "运行一次后即可得知方案。",
+  "up to {change}":
+    "最多 {change}",
+  "Layers and figures":
+    "层与数值",
+  "How much smaller: {count} levels":
+    "缩小多少：{count} 级",
+  "beyond the plan's end, {most}":
+    "超出方案的终点 {most}",
+  "0: only what goes free":
+    "0：只去掉可免费去掉的部分",
+  "Quality: not measured for this plan. Compare pictures.":
+    "质量：此方案未测量。请比较图像。",
+  "Quality: the text's features stay as they are, to a hundredth of their size.":
+    "质量：文本特征保持不变，误差在其大小的百分之一以内。",
+  "Quality: the text's features move by about {share} % of their size. Compare pictures.":
+    "质量：文本特征移动约其大小的 {share} %。请比较图像。",
+  "{from} → {to} in fp16 ({share} % smaller)": "fp16 下 {from} → {to}（缩小 {share} %）",
+  "{from} → {to} in fp8": "fp8 下 {from} → {to}",
+  "plan": "方案",
 }
