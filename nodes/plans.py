@@ -9,6 +9,7 @@ from ..skrr_engine.plans.plan_text import read_plan_text
 from ..skrr_engine.plans.presets import load_preset, preset_names
 from ..skrr_engine.plans.tables import plan_table
 from .comfy_host.clip.trees import text_encoders, tree_family
+from .comfy_host.files.best_plan import named_plan
 from .comfy_host.files.folders import list_plans, load_plan, save_plan
 from .comfy_host.page.pages_state import note_plan
 from .types import PLAN
@@ -70,7 +71,7 @@ class SkrrLoadPlan(io.ComfyNode):
         elif source == AUTO:
             plan = _auto(clip)
         else:
-            plan = load_preset(source) if source in preset_names() else load_plan(source)
+            plan = named_plan(source)
         note_plan(plan)
         return io.NodeOutput(plan, plan_table(plan))
 

@@ -54,12 +54,21 @@ function listed(value) {
 
 /** "16.4 → 11.7 GB (29 % smaller)": both in the unit of the first. */
 export function change(before, after) {
+  const [from, to] = fromTo(before, after, before >= 10 * unitOf(before)[0] ? 1 : 2)
+  return say("{from} → {to} ({share} % smaller)", { from, to, share: shareText(before, after) })
+}
+
+/** ["9.5", "5.7 GB"]: both in the unit of the first, with so many `digits`. */
+export function fromTo(before, after, digits) {
   const [unit, name] = unitOf(before)
-  const digits = before / unit >= 10 ? 1 : 2
   const [from, to] = [before, after].map((size) => (size / unit).toFixed(digits))
+  return [from, `${to} ${name}`]
+}
+
+/** By how much `after` is smaller, in per cent: "40", "0.4", "< 0.1". */
+export function shareText(before, after) {
   const share = before ? (100 * (before - after)) / before : 0
-  const text = share > 0 && share < 0.1 ? "< 0.1" : share.toFixed(share < 1 ? 1 : 0)
-  return say("{from} → {to} ({share} % smaller)", { from, to: `${to} ${name}`, share: text })
+  return share > 0 && share < 0.1 ? "< 0.1" : share.toFixed(share < 1 ? 1 : 0)
 }
 
 /** "4.05 GB", "11.7 GB", "310 MB", "0.02 MB". */

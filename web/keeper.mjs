@@ -42,7 +42,7 @@ export class Keeper {
       owner: source.owner?.places()[0] ?? "",
       text: source.ask?.text ?? "",
       source: source.ask?.source ?? "",
-      kind: source.ask?.kind ?? "",
+      kind: source.ask?.kind ?? source.ask?.best ?? "",
       basis: basis(source),
       linked: linked(this.face),
       pinned: pinWidget(this.face)?.value ?? "",
@@ -89,10 +89,16 @@ export class Keeper {
   }
 
   async plan(source, owner) {
+    if (source.chosen && (this.basis ?? this.seen.basis) === this.seen.basis) {
+      const state = await this.known(owner)
+      if (state.plan && state.chosen === source.chosen) return { plan: state.plan, exact: state.exact }
+    }
     if (source.ask) {
       const page = await this.host.ask("/skrr/plan", source.ask)
-      return page.error ? page : { plan: page, exact: {} }
+      if (page.error) return page
+      return page.levels ? { plan: page, exact: {} } : null
     }
+    if (source.chosen) return null
     if (!source.owner) return null
     const state = await this.known(owner)
     return state.plan ? { plan: state.plan, exact: state.exact } : null
@@ -187,15 +193,26 @@ export class Keeper {
       warnings: ran ? (this.state.warnings ?? []) : [],
       sparsity: searching ? null : sparsityOf(this.face),
       shows: { facts: !searching, chart: long && !run, notes: long && !searching },
+      choose: searching ? null : this.chooser(plan),
       buttons: searching ? [] : this.buttons(known, pinned),
     })
+  }
+
+  /** What the panel's slider does with a level of `plan`; null where the node takes none, or a link brings it. */
+  chooser(plan) {
+    if (!plan || !choosesLevel(this.face) || this.face.linked("sparsity") || sparsityOf(this.face) === null) return null
+    return (value) => {
+      this.face.write("sparsity", value)
+      this.look()
+    }
   }
 
   note(plan, run, source, free) {
     if (plan && choosesLevel(this.face) && sparsityOf(this.face) === null) {
       return say("The sparsity comes through a link: the plan's largest level is shown.")
     }
-    if (free && !source.owner && !linked(this.face)) return ""
+    const lossless = source.chosen ? sparsityOf(this.face) === 0 : !source.owner && !linked(this.face)
+    if (free && lossless) return ""
     return plan || run || this.answer?.error ? "" : say(emptyNote(this.face, source))
   }
 

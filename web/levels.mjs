@@ -1,9 +1,16 @@
 // Plan pages (see nodes/comfy_host/page/pages_plans.py) in figures and words. No DOM here.
 
+import { fromTo, shareText } from "./free.mjs"
 import { say } from "./words.mjs"
 
 const FP16 = 2
 const FP8 = 1
+// What the server says of a level's quality, word for word: said in the page's language where it is known here.
+export const QUALITIES = [
+  "Quality: not measured for this plan. Compare pictures.",
+  "Quality: the text's features stay as they are, to a hundredth of their size.",
+  "Quality: the text's features move by about {share} % of their size. Compare pictures.",
+]
 
 /** The level that Skrr Apply takes for `sparsity` (0 to 1): the first, in the server's order, that reaches it; the
  * largest for what rounds to it in whole per cents; or null. */
@@ -65,6 +72,28 @@ export function savedBytes(plan, level, exact = {}) {
     return { exact: total }
   }
   return { fp16: FP16 * level.removed, fp8: FP8 * level.removed }
+}
+
+/** ["9.5 → 5.7 GB (40 % smaller)", ""]: the encoders that `level` cuts, before and after; where they were not measured
+ * ["9.5 → 5.7 GB in fp16 (40 % smaller)", "4.8 → 2.8 GB in fp8"]. */
+export function sizesText(plan, level, exact = {}) {
+  const cut = plan.slots.filter((slot) => level.cuts[slot.slot])
+  const saved = savedBytes(plan, level, exact)
+  if ("exact" in saved) {
+    const before = cut.reduce((sum, slot) => sum + exact[slot.slot].total, 0)
+    const [from, to] = fromTo(before, before - saved.exact, 1)
+    return [say("{from} → {to} ({share} % smaller)", { from, to, share: shareText(before, before - saved.exact) }), ""]
+  }
+  const parameters = cut.reduce((sum, slot) => sum + slot.total, 0)
+  const both = (width) => fromTo(width * parameters, width * (parameters - level.removed), 1)
+  const [[from, to], [less, least]] = [both(FP16), both(FP8)]
+  const share = shareText(parameters, parameters - level.removed)
+  return [say("{from} → {to} in fp16 ({share} % smaller)", { from, to, share }), say("{from} → {to} in fp8", { from: less, to: least })]
+}
+
+/** What a level does to quality, in words; "" where nobody can say. */
+export function qualityText(level) {
+  return level.quality ? say(level.quality.text, level.quality.values) : ""
 }
 
 /** Sub-blocks: how many a level skips, re-uses (of the skipped places), and how many there are. */

@@ -2,6 +2,7 @@
 
 export const NODES = new Set(["SkrrApply", "SkrrCLIPLoader", "SkrrLoadPlan", "SkrrSavePlan", "SkrrSearch"])
 const AUTO = "auto"
+const NONE = "none"
 const PIN_WIDGET = { SkrrSearch: "pinned", SkrrLoadPlan: "text" }
 const WITH_SPARSITY = new Set(["SkrrApply", "SkrrCLIPLoader"])
 const FREE_WIDGETS = ["pictures", "text_generation"]
@@ -13,9 +14,12 @@ export function pinWidget(node) {
 }
 
 /** Where `node`'s plan comes from: {owner, ask} with `ask` for POST /skrr/plan or null, and the node whose state to
- * ask for otherwise. `node` is the adapter's face of a node: type, widget(name), upstream(input), linked(input), values(). */
+ * ask for otherwise; `chosen` where the node chooses the plan by itself: the value of its `source`.
+ * `node` is the adapter's face of a node: type, widget(name), upstream(input), linked(input), values(). */
 export function planSource(node) {
   let owner = node
+  const own = node.type === "SkrrApply" ? node.widget("source") : null
+  if (own && !linked(node)) return ownSource(node, String(own.value))
   if (!(node.type in PIN_WIDGET)) {
     owner = node.upstream("plan")
     if (!owner) return { owner: null, ask: null }
@@ -28,6 +32,13 @@ export function planSource(node) {
   if (source.value !== AUTO) return { owner, ask: { source: String(source.value) } }
   const kind = clipKind(owner)
   return { owner, ask: kind ? { kind } : null }
+}
+
+function ownSource(node, chosen) {
+  if (chosen === NONE) return { owner: null, ask: null }
+  if (chosen !== AUTO) return { owner: node, ask: { source: chosen }, chosen }
+  const kind = clipKind(node)
+  return { owner: node, ask: kind ? { best: kind } : null, chosen }
 }
 
 /** The kind of CLIP connected to `node`, as far as the loader's widgets tell; null otherwise. */
@@ -44,9 +55,10 @@ export function clipKind(node) {
 
 /** What the server's memory of a plan hangs on, as one string: for `auto` what brings the CLIP, for a plan through nodes
  * of other packs the last of them (a switch, say); "" where it hangs on nothing that the page would see changed. */
-export function basis({ owner, ask }) {
-  if (!owner || ask || owner.type === "SkrrSearch") return ""
-  if (owner.type !== "SkrrLoadPlan") return owner.values()
+export function basis({ owner, ask, chosen }) {
+  const auto = chosen === AUTO
+  if (!owner || (ask && !auto) || owner.type === "SkrrSearch") return ""
+  if (owner.type !== "SkrrLoadPlan" && !auto) return owner.values()
   let loader = owner.upstream("clip")
   for (let step = 0; step < MAX_STEPS; step++) {
     const before = loader?.upstream("clip")
@@ -93,6 +105,10 @@ export function sparsityOf(node) {
 
 /** What the user sees when no plan can be shown yet. */
 export function emptyNote(node, source) {
+  if (source.chosen && sparsityOf(node) === 0) {
+    return "What no picture reads goes free when this runs. Above a sparsity of 0 the best plan at hand takes out more."
+  }
+  if (source.chosen) return "auto takes the best plan at hand for this encoder, which is known once this has run."
   if (!source.owner) {
     if (linked(node)) return "The plan is known once this has run."
     return node.type === "SkrrCLIPLoader" ? "" : "What no picture reads goes free when this runs, without a plan; a plan takes out more."

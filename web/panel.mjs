@@ -3,12 +3,15 @@
 import { drawChart } from "./chart_view.mjs"
 import { html } from "./dom.mjs"
 import { freeLines } from "./free.mjs"
-import { bytes, bytesText, counts, discrepancy, duration, largestLevel, levelFor, percent, savedBytes } from "./levels.mjs"
+import {
+  bytes, bytesText, counts, discrepancy, duration, largestLevel, levelFor, percent, qualityText, savedBytes, sizesText,
+} from "./levels.mjs"
 import { LayerMap } from "./map_view.mjs"
+import { LevelSlider } from "./slider_view.mjs"
 import { STYLE } from "./style.mjs"
 import { say } from "./words.mjs"
 
-const LEAST_WIDTH = 240
+const LEAST_WIDTH = 200
 const PHASES = { skip: "finding what to skip", "re-use": "finding what to re-use" }
 const ENDS = { done: "Search done", cancelled: "Search cancelled", failed: "Search failed" }
 const HINT = "Point at a sub-block, or reach it with Tab and the arrow keys."
@@ -25,6 +28,8 @@ export class Panel {
     this.body = html("div", { class: "panel" })
     root.append(this.body)
     this.maps = new Map()
+    this.slider = new LevelSlider()
+    this.unfolded = false
     this.detail = html("div", { class: "detail", "aria-live": "polite" }, say(HINT))
     this.view = null
     this.width = 0
@@ -53,7 +58,7 @@ export class Panel {
     if (!this.view || !this.width) return
     const inner = Math.max(LEAST_WIDTH, this.width - 20)
     const { plan, run, error, note, free, warnings, buttons } = this.view
-    const kept = this.focusedButton()
+    const focused = this.focused()
     const parts = []
     if (buttons.length) parts.push(html("div", { class: "buttons" }, ...buttons.map((button) => this.button(button))))
     if (run) parts.push(...this.runParts(run, inner))
@@ -62,12 +67,15 @@ export class Panel {
     if (note) parts.push(html("div", { class: "quiet" }, note))
     if (plan) parts.push(...this.planParts(plan, inner))
     else parts.push(...warnings.map(warning))
+    const cell = this.element.shadowRoot.activeElement // drawn anew, and focused again, by its map
     this.body.replaceChildren(...parts)
-    if (kept) this.body.querySelector(`button[data-action="${kept}"]`)?.focus()
+    const again = focused?.dataset.action ? this.body.querySelector(`[data-action="${focused.dataset.action}"]`) : focused
+    const next = again?.isConnected ? again : cell
+    if (next?.isConnected) next.focus({ preventScroll: true })
   }
 
-  focusedButton() {
-    return this.element.shadowRoot.activeElement?.dataset?.action ?? null
+  focused() {
+    return this.element.shadowRoot.activeElement
   }
 
   button({ action, label, hint, press }) {
@@ -84,17 +92,39 @@ export class Panel {
   }
 
   planParts(plan, inner) {
-    const { sparsity, exact, warnings, shows } = this.view
-    const parts = shows.facts ? [html("div", { class: "head", "data-part": "name" }, plan.name)] : []
+    const { sparsity, exact, warnings, shows, choose } = this.view
     const off = sparsity === 0
     const level = this.level(plan)
-    if (off) parts.push(html("div", { class: "quiet" }, say("A sparsity of 0 takes nothing of the plan.")))
+    const parts = shows.facts ? [planName(plan)] : []
+    if (level && shows.facts) parts.push(...this.figures(plan, level, exact))
+    if (choose) parts.push(this.slider.draw(plan, sparsity, exact, inner, choose))
+    else if (off) parts.push(html("div", { class: "quiet" }, say("A sparsity of 0 takes nothing of the plan.")))
     if (!off && !level) {
       const most = percent(largestLevel(plan).sparsity)
       parts.push(html("div", { class: "error", role: "alert" }, say("This plan goes to {most} at most. Ask for that or less.", { most })))
     }
-    if (level && shows.facts) parts.push(this.facts(plan, level, exact))
     parts.push(...[...(level?.warnings ?? []), ...warnings].map(warning))
+    const rest = this.rest(plan, level, inner)
+    if (!shows.facts) return [...parts, ...rest]
+    parts.push(this.fold(rest))
+    return parts
+  }
+
+  /** What a person wants to know first: gigabytes, then quality. */
+  figures(plan, level, exact) {
+    const [sizes, others] = sizesText(plan, level, exact)
+    const text = this.view.sparsity === null ? say("up to {change}", { change: sizes }) : sizes
+    const quality = qualityText(level)
+    const parts = [html("div", { class: "figure", "data-part": "sizes" }, text)]
+    if (others) parts.push(html("div", { class: "quiet", "data-part": "other-sizes" }, others))
+    if (quality) parts.push(html("div", { "data-part": "quality" }, quality))
+    return parts
+  }
+
+  /** What is under the fold: how it is done, sub-block by sub-block. */
+  rest(plan, level, inner) {
+    const { exact, shows } = this.view
+    const parts = level && shows.facts ? [this.facts(plan, level, exact)] : []
     for (const slot of plan.slots) parts.push(this.map(plan, slot, level, exact[slot.slot], inner))
     parts.push(legend(plan), this.detail)
     if (shows.chart && plan.levels.some((one) => one.discrepancy)) {
@@ -109,6 +139,13 @@ export class Panel {
       parts.push(html("details", null, html("summary", null, say("Notes ({count})", { count: items.length })), html("ul", null, ...items)))
     }
     return parts
+  }
+
+  fold(parts) {
+    const summary = html("summary", { "data-action": "fold" }, say("Layers and figures"))
+    const fold = html("details", { class: "fold", open: this.unfolded ? "" : null }, summary, ...parts)
+    fold.addEventListener("toggle", () => (this.unfolded = fold.open))
+    return fold
   }
 
   facts(plan, level, exact) {
@@ -154,6 +191,10 @@ export class Panel {
     }
     return parts
   }
+}
+
+function planName(plan) {
+  return html("div", { class: "head" }, html("span", { class: "quiet" }, say("plan")), " ", html("span", { "data-part": "name" }, plan.name))
 }
 
 function warning(text) {

@@ -113,7 +113,7 @@ function after(owner, name, act) {
   const method = owner[name]
   owner[name] = function (...given) {
     const result = method?.apply(this, given)
-    act()
+    act(...given)
     return result
   }
 }
@@ -133,9 +133,17 @@ function adorn(node) {
   for (const each of node.widgets) {
     if (each !== widget) after(each, "callback", () => keeper.look())
   }
+  after(node, "onConfigure", (saved) => keepMeaning(node, saved))
   after(node, "onAdded", () => keepers.add(keeper))
   after(node, "onRemoved", () => keepers.delete(keeper))
   if (node.size[0] < LEAST_WIDTH) node.setSize([LEAST_WIDTH, node.size[1]])
+}
+
+/** A workflow saved before Skrr Apply could choose a plan by itself took what goes free alone, and still does. */
+function keepMeaning(node, saved) {
+  const widgets = node.widgets.filter((each) => each.serialize !== false)
+  const place = node.comfyClass === "SkrrApply" ? widgets.findIndex((each) => each.name === "source") : -1
+  if (place >= 0 && Array.isArray(saved?.widgets_values) && saved.widgets_values.length <= place) widgets[place].value = "none"
 }
 
 /** Makes room in canvas mode, where a node does not grow with what it holds. */

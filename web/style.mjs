@@ -5,13 +5,22 @@ export const STYLE = `
 :host { display: block; box-sizing: border-box; }
 .panel {
   --kept: #4a8fe0; --gone: #8a8f98; --low: #e0b040; --high: #dc4a30; --reuse: #1f9e78; --beam: #8a8f98;
-  box-sizing: border-box; padding: 8px 10px; border-radius: 6px; min-width: 220px;
+  box-sizing: border-box; padding: 8px 10px; border-radius: 6px; min-width: 200px;
   background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
   color: var(--component-node-foreground, var(--input-text, #ddd));
   font: 12px/1.45 system-ui, sans-serif; cursor: default; user-select: text;
 }
 .panel > * + * { margin-top: 6px; }
 .head { font-weight: 600; overflow-wrap: anywhere; }
+.figure { font-size: 14px; font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.track { cursor: pointer; touch-action: none; border-radius: 4px; }
+.says { font-size: 11px; min-height: 1.45em; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.rail { stroke: currentColor; stroke-width: 3; opacity: 0.35; stroke-linecap: round; }
+.gone { stroke: var(--kept); stroke-width: 3; stroke-linecap: round; }
+.stop { stroke: currentColor; stroke-width: 1.4; opacity: 0.75; }
+.free-stop { fill: var(--reuse); stroke: none; opacity: 1; }
+.knob { fill: var(--kept); stroke: currentColor; stroke-width: 1.5; }
+.fold > * + * { margin-top: 6px; }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 1px 10px; margin: 0; }
 .facts dt { opacity: 0.75; }
 .facts dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
@@ -37,7 +46,7 @@ button {
   padding: 2px 9px; cursor: pointer; opacity: 0.9;
 }
 button:hover { opacity: 1; background: color-mix(in srgb, currentColor 14%, transparent); }
-button:focus-visible, .cell:focus-visible rect, summary:focus-visible { outline: 2px solid var(--kept); outline-offset: 1px; }
+button:focus-visible, .track:focus-visible, .cell:focus-visible rect, summary:focus-visible { outline: 2px solid var(--kept); outline-offset: 1px; }
 svg { display: block; overflow: visible; }
 svg text { fill: currentColor; font: 10.5px system-ui, sans-serif; }
 .tick { text-anchor: middle; opacity: 0.8; }

@@ -77,6 +77,10 @@ export const FR = {
   "Empties the node's plan text.": "Vide le texte du plan de ce nœud.",
   "What no picture reads goes free when this runs, without a plan; a plan takes out more.":
     "Ce qu'aucune image ne lit part gratuitement à l'exécution, sans plan ; un plan retire davantage.",
+  "What no picture reads goes free when this runs. Above a sparsity of 0 the best plan at hand takes out more.":
+    "Ce qu'aucune image ne lit part gratuitement à l'exécution. Au-dessus d'une part de 0, le meilleur plan disponible retire davantage.",
+  "auto takes the best plan at hand for this encoder, which is known once this has run.":
+    "auto prend le meilleur plan disponible pour cet encodeur, connu après une exécution.",
   "{change}, no bit of any picture changed": "{change}, aucun bit d'aucune image ne change",
   "{from} → {to} ({share} % smaller)": "{from} → {to} ({share} % de moins)",
   "with the plan: {change}": "avec le plan : {change}",
@@ -108,4 +112,23 @@ export const FR = {
   "auto takes the published plan for the kind of CLIP, which is known once this has run.":
     "auto prend le plan publié pour ce type de CLIP, connu après une exécution.",
   "The plan is known once this has run.": "Le plan est connu après une exécution.",
+  "up to {change}":
+    "jusqu'à {change}",
+  "Layers and figures":
+    "Couches et chiffres",
+  "How much smaller: {count} levels":
+    "Combien de moins : {count} niveaux",
+  "beyond the plan's end, {most}":
+    "au-delà de la fin du plan, {most}",
+  "0: only what goes free":
+    "0 : seulement ce qui part gratuitement",
+  "Quality: not measured for this plan. Compare pictures.":
+    "Qualité : non mesurée pour ce plan. Comparez des images.",
+  "Quality: the text's features stay as they are, to a hundredth of their size.":
+    "Qualité : les traits du texte restent tels quels, à un centième de leur taille près.",
+  "Quality: the text's features move by about {share} % of their size. Compare pictures.":
+    "Qualité : les traits du texte bougent d'environ {share} % de leur taille. Comparez des images.",
+  "{from} → {to} in fp16 ({share} % smaller)": "{from} → {to} en fp16 ({share} % de moins)",
+  "{from} → {to} in fp8": "{from} → {to} en fp8",
+  "plan": "plan",
 }

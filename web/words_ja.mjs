@@ -69,6 +69,10 @@ export const JA = {
   "Empties the node's plan text.": "ノードのプランのテキストを空にします。",
   "What no picture reads goes free when this runs, without a plan; a plan takes out more.":
     "どの画像も読まない部分は、プランがなくても実行時に無償で省かれます。プランがあればさらに省けます。",
+  "What no picture reads goes free when this runs. Above a sparsity of 0 the best plan at hand takes out more.":
+    "どの画像も読まない部分は実行時に無償で省かれます。削減率を 0 より上げると、手元で最良のプランがさらに省きます。",
+  "auto takes the best plan at hand for this encoder, which is known once this has run.":
+    "auto はこのエンコーダーに手元で最良のプランを使います。一度実行するとわかります。",
   "{change}, no bit of any picture changed": "{change}、画像は 1 ビットも変わりません",
   "{from} → {to} ({share} % smaller)": "{from} → {to}（{share} % 削減）",
   "with the plan: {change}": "プランを使うと：{change}",
@@ -98,4 +102,23 @@ export const JA = {
   "auto takes the published plan for the kind of CLIP, which is known once this has run.":
     "auto は CLIP の種類に合う公開済みプランを使います。一度実行するとわかります。",
   "The plan is known once this has run.": "一度実行するとプランがわかります。",
+  "up to {change}":
+    "最大で {change}",
+  "Layers and figures":
+    "層と数値",
+  "How much smaller: {count} levels":
+    "どれだけ小さくするか：{count} 段階",
+  "beyond the plan's end, {most}":
+    "プランの終わり {most} を超えています",
+  "0: only what goes free":
+    "0：無償で省ける部分だけ",
+  "Quality: not measured for this plan. Compare pictures.":
+    "品質：このプランでは未測定です。画像を比べてください。",
+  "Quality: the text's features stay as they are, to a hundredth of their size.":
+    "品質：テキストの特徴は大きさの 100 分の 1 以内で変わりません。",
+  "Quality: the text's features move by about {share} % of their size. Compare pictures.":
+    "品質：テキストの特徴は大きさの約 {share} % 動きます。画像を比べてください。",
+  "{from} → {to} in fp16 ({share} % smaller)": "fp16 で {from} → {to}（{share} % 削減）",
+  "{from} → {to} in fp8": "fp8 で {from} → {to}",
+  "plan": "プラン",
 }

@@ -68,6 +68,10 @@ export const ZH = {
   "Empties the node's plan text.": "清空节点的方案文本。",
   "What no picture reads goes free when this runs, without a plan; a plan takes out more.":
     "任何图像都不读取的部分，无需方案，运行时即免费去掉；方案可以去掉更多。",
+  "What no picture reads goes free when this runs. Above a sparsity of 0 the best plan at hand takes out more.":
+    "任何图像都不读取的部分，运行时即免费去掉。缩减比例大于 0 时，手头最好的方案会去掉更多。",
+  "auto takes the best plan at hand for this encoder, which is known once this has run.":
+    "auto 采用手头最适合此编码器的方案，运行一次后即可得知。",
   "{change}, no bit of any picture changed": "{change}，图像一个比特都不变",
   "{from} → {to} ({share} % smaller)": "{from} → {to}（缩小 {share} %）",
   "with the plan: {change}": "使用方案后：{change}",
@@ -97,4 +101,23 @@ export const ZH = {
   "auto takes the published plan for the kind of CLIP, which is known once this has run.":
     "auto 按 CLIP 的种类选择已发表的方案，运行一次后即可得知。",
   "The plan is known once this has run.": "运行一次后即可得知方案。",
+  "up to {change}":
+    "最多 {change}",
+  "Layers and figures":
+    "层与数值",
+  "How much smaller: {count} levels":
+    "缩小多少：{count} 级",
+  "beyond the plan's end, {most}":
+    "超出方案的终点 {most}",
+  "0: only what goes free":
+    "0：只去掉可免费去掉的部分",
+  "Quality: not measured for this plan. Compare pictures.":
+    "质量：此方案未测量。请比较图像。",
+  "Quality: the text's features stay as they are, to a hundredth of their size.":
+    "质量：文本特征保持不变，误差在其大小的百分之一以内。",
+  "Quality: the text's features move by about {share} % of their size. Compare pictures.":
+    "质量：文本特征移动约其大小的 {share} %。请比较图像。",
+  "{from} → {to} in fp16 ({share} % smaller)": "fp16 下 {from} → {to}（缩小 {share} %）",
+  "{from} → {to} in fp8": "fp8 下 {from} → {to}",
+  "plan": "方案",
 }

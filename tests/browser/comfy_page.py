@@ -125,6 +125,13 @@ class ComfyPage:
         """The panel of the first node of a kind."""
         return self.page.locator(f".skrr-panel[data-node={kind}]").first
 
+    def unfold(self, kind: str) -> None:
+        """Opens what is under the panel's fold: the layer map and its figures."""
+        fold = self.panel(kind).locator(".fold > summary")
+        if fold.evaluate("summary => !summary.parentElement.open"):
+            fold.click()
+        expect(self.panel(kind).locator(".legend").first).to_be_visible()
+
     def part(self, kind: str, name: str):
         """A named part of its text."""
         return self.panel(kind).locator(f"[data-part={name}]")

@@ -25,4 +25,4 @@ def test_the_panels_live_on_after_an_undo(tabs, workflow):
     for kind in ("SkrrLoadPlan", "SkrrApply"):
         expect(tab.part(kind, "name")).to_have_text("sd3")
     tab.set_widget("SkrrApply", "sparsity", 0)
-    expect(tab.panel("SkrrApply")).to_contain_text("A sparsity of 0 takes nothing of the plan.")
+    expect(tab.panel("SkrrApply")).to_contain_text("0: only what goes free")

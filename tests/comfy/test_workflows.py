@@ -135,7 +135,7 @@ def with_stand_ins(posted, family, plan):
         match node["class_type"]:
             case "SkrrLoadPlan":
                 inputs["text"] = plan
-            case "SkrrApply":
+            case "SkrrApply" if "plan" in inputs:
                 inputs["sparsity"] = 0.001
             case "SkrrCalibrate":
                 inputs |= {"prompts": "text", "text": "a red fox\ntwo lanterns", "limit": 2}

@@ -140,12 +140,16 @@ test("the plan that auto took for another CLIP is not shown for the one now load
 const FREE = { clip: [16.4e9, 11.7e9, 11.7e9], sparsity: null, parts: [] }
 
 /** A keeper of a Skrr Apply with nothing connected to `plan`, behind a CLIP loader; `set` holds values of widgets. */
-async function alone(state, set = { file: "klein", pictures: false }) {
+async function alone(state, set = {}) {
+  set = { file: "klein", pictures: false, source: "none", sparsity: 0.4, ...set }
   const views = []
-  const loader = { type: "CLIPLoader", places: () => ["1"], upstream: () => null, values: () => set.file }
+  const loader = { type: "CLIPLoader", places: () => ["1"], upstream: () => null, values: () => set.file,
+    widget: (name) => (name === "type" ? { value: set.kind } : null) }
   const face = { type: "SkrrApply", places: () => ["3:7"], upstream: (name) => (name === "clip" ? loader : null),
-    linked: (name) => name === "clip", widget: (name) => ({ value: name === "sparsity" ? 0.4 : set[name] }) }
-  const host = { workflowId: () => "w", ask: async (path) => (path.startsWith("/skrr/node?") ? { ...state } : {}) }
+    linked: (name) => name === "clip", widget: (name) => ({ value: set[name] }) }
+  const published = (asked) => (asked.best === "flux" || asked.source ? plan({ name: asked.source ?? "published" }) : {})
+  const ask = async (path, asked) => (path.startsWith("/skrr/node?") ? { ...state } : published(asked))
+  const host = { workflowId: () => "w", ask }
   const keeper = new Keeper(face, { show: (view) => views.push(view) }, host)
   const settle = () => new Promise((resolve) => setTimeout(resolve))
   keeper.look()
@@ -200,4 +204,45 @@ test("with a plan the free parts of the run stand above the plan's own figures",
   assert.equal(last().plan.name, "made up")
   assert.equal(last().free.sparsity, 0.1)
   assert.deepEqual(last().warnings, ["one"])
+})
+
+test("a node that chooses by itself shows the published plan at once, and after the run the one that it took", async () => {
+  const state = {}
+  const { keeper, settle, set, last } = await alone(state, { source: "auto", kind: "flux" })
+  assert.equal(last().plan.name, "published")
+  Object.assign(state, { plan: plan({ name: "found here" }), exact: {}, chosen: "auto" })
+  keeper.heardNode(RAN)
+  await settle()
+  assert.equal(last().plan.name, "found here")
+  set.file = "another"
+  keeper.look()
+  await settle()
+  assert.equal(last().plan.name, "published")
+})
+
+test("a plan that was wired or chosen by its name is not taken for auto's choice", async () => {
+  for (const chosen of ["", "mine.json"]) {
+    const { last } = await alone({ plan: plan({ name: "before" }), exact: {}, chosen }, { source: "auto", kind: "wan" })
+    assert.equal(last().plan, null)
+    assert.match(last().note, /^auto takes the best plan at hand/)
+  }
+})
+
+test("the plan chosen by name in the node itself is shown, and none where none is chosen", async () => {
+  const { keeper, settle, set, last } = await alone({}, { source: "mine.json" })
+  assert.equal(last().plan.name, "mine.json")
+  set.source = "none"
+  keeper.look()
+  await settle()
+  assert.equal(last().plan, null)
+  assert.match(last().note, /^What no picture reads goes free when this runs, without a plan/)
+})
+
+test("at a sparsity of 0 the panel says what goes, and what more would", async () => {
+  const { keeper, settle, set, last } = await alone({}, { source: "auto", kind: "flux2", sparsity: 0 })
+  assert.match(last().note, /Above a sparsity of 0 the best plan at hand takes out more/)
+  set.sparsity = 0.2
+  keeper.look()
+  await settle()
+  assert.match(last().note, /^auto takes the best plan at hand/)
 })

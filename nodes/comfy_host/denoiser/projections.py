@@ -23,7 +23,7 @@ from ..clip.trees import TextEncoder, text_encoders, tree_family
 from ..weights.weights import is_ggml, is_quantized, raw_tensors
 from .denoiser_files import FileModel
 
-__all__ = ["Family", "ProjectionFile", "find_projection", "source_name"]
+__all__ = ["Family", "ProjectionFile", "find_projection", "found_for", "source_name"]
 
 # SD3 joins these side by side; the columns of one that is missing are zeros, as many as its published width.
 JOINED_IN_SD3 = {"clip_l": 768, "clip_g": 1280}
@@ -73,6 +73,11 @@ def model_family(model) -> Family | None:
     """The family of a MODEL, or None when its text projection is not known."""
     diffusion_model = model.get_model_object("diffusion_model")
     return next((family for family in FAMILIES if isinstance(diffusion_model, family.model_class)), None)
+
+
+def found_for(family: str | None, kind: str) -> bool:
+    """Whether a plan found behind the denoiser `family` is for CLIPs of this kind, as far as the family is known."""
+    return next((kind in known.clips for known in FAMILIES if known.name == family), True)
 
 
 def source_name(model, projection: Projection) -> str:

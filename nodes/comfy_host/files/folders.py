@@ -26,6 +26,7 @@ __all__ = [
     "model_file",
     "plain_name",
     "plans_folder",
+    "plans_state",
     "prompt_file",
     "save_plan",
     "side_files",
@@ -56,6 +57,18 @@ def load_plan(name: str) -> Plan:
     if name not in files:
         raise SkrrError(f"There is no plan {name!r} in models/skrr; there are {', '.join(sorted(files)) or 'none'}.")
     return read_plan_file(files[name], {CORRECTIONS})
+
+
+def plans_state() -> str:
+    """Another text when a file in `models/skrr` came, went or changed."""
+    entries = _plan_files(_choices) | _plan_files(_choices, ".safetensors")
+    return "\n".join(f"{name} {_age(path)}" for name, path in sorted(entries.items()))
+
+
+def _age(path: Path) -> str:
+    with reading(path):
+        state = path.stat()
+    return f"{state.st_mtime_ns} {state.st_size}"
 
 
 def side_files() -> list[Path]:

@@ -10,8 +10,8 @@ from ....skrr_engine.errors import PlanError, SkrrError
 from ....skrr_engine.plans.plan import Plan
 from ....skrr_engine.plans.plan_json import CORRECTIONS, MAX_TEXT, dumps
 from ....skrr_engine.plans.plan_text import read_plan_text
-from ....skrr_engine.plans.presets import load_preset, preset_names
-from ..files.folders import load_plan
+from ....skrr_engine.plans.presets import load_preset
+from ..files.best_plan import may_be_chosen, named_plan
 from .pages_plans import plan_page
 from .pages_search import RUNS
 from .pages_state import NODES, workflow_of
@@ -33,9 +33,12 @@ def add_routes(presets_by_kind: dict[str, str]) -> None:
 
     @routes.post("/skrr/plan")
     async def plan(request: web.Request) -> web.Response:
-        """{"text"} or {"source"} or {"kind"} (of CLIP, for auto) -> the plan as `plan_page` has it."""
+        """{"text"} or {"source"} or {"kind"} (of CLIP, for auto) -> the plan as `plan_page` has it. {"best"} (the same)
+        -> the one that Skrr Apply takes by itself at such a CLIP, {} where that hangs on its weights."""
         try:
             asked = await _body(request)
+            if "best" in asked:
+                return web.json_response(await asyncio.to_thread(lambda: _best(asked["best"], presets_by_kind)))
             return web.json_response(await asyncio.to_thread(lambda: plan_page(_plan(asked, presets_by_kind))))
         except (PlanError, SkrrError) as error:
             return _refused(error)
@@ -105,7 +108,15 @@ def _plan(asked: dict[str, str], presets_by_kind: dict[str, str]) -> Plan:
         if kind not in presets_by_kind:
             raise SkrrError(f"There is no published plan for a CLIP of type {kind!r}.")
         source = presets_by_kind[kind]
-    return load_preset(source) if source in preset_names() else load_plan(source)
+    return named_plan(source)
+
+
+def _best(kind: str, presets_by_kind: dict[str, str]) -> dict:
+    """The published plan for this kind of CLIP, unless one that was found here may come before it."""
+    if kind not in presets_by_kind:
+        return {}
+    published = load_preset(presets_by_kind[kind])
+    return {} if may_be_chosen(kind, published) else plan_page(published)
 
 
 def _refused(error: SkrrError) -> web.Response:

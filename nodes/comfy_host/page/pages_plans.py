@@ -1,11 +1,12 @@
 """A plan as numbers for the page to draw. The page reads no plan text: the engine's reader is the only one."""
 
+import math
 from collections.abc import Mapping
 
 from ....skrr_engine.plans.architecture import Architecture
 from ....skrr_engine.plans.plan import ROUNDING, WHOLE_PERCENT, Level, Plan
 
-__all__ = ["level_warnings", "plan_page", "slot_page"]
+__all__ = ["level_quality", "level_warnings", "plan_page", "slot_page"]
 
 # The empty prompt's features against dense: a quarter longer is far outside what levels of good plans show.
 NULL_NORM_HIGH = 1.25
@@ -19,7 +20,7 @@ def plan_page(plan: Plan) -> dict:
     in which they reach a target (`level_for` takes the first whose sparsity is at least the target - `rounding`;
     the largest goes for targets up to `beyond` above it),
     with `removed` parameters, `cuts` per slot (skip in the order of removal, reuse as [place, source]), the
-    discrepancy's fields or None, and warnings as sentences.
+    discrepancy's fields or None, the `quality` in words ({text, values}), and warnings as sentences.
     """
     return {
         "name": plan.name,
@@ -58,8 +59,21 @@ def _level(plan: Plan, level: Level) -> dict:
         "sparsity": level.sparsity,
         "removed": level.removed_parameters,
         "discrepancy": _plain(level.discrepancy),
+        "quality": level_quality(level),
         "warnings": level_warnings(plan, level),
     }
+
+
+def level_quality(level: Level) -> dict:
+    """A sentence and its values. Only what the plan's own measurement carries: the features' cosine tells by how much
+    of their size they move, as long as their length stays; what of it is seen in pictures no plan says."""
+    if level.discrepancy is None:
+        return {"text": "Quality: not measured for this plan. Compare pictures.", "values": {}}
+    share = 100 * math.sqrt(2 * max(0.0, level.discrepancy["cosine"]))
+    if share < 1:
+        return {"text": "Quality: the text's features stay as they are, to a hundredth of their size.", "values": {}}
+    text = "Quality: the text's features move by about {share} % of their size. Compare pictures."
+    return {"text": text, "values": {"share": f"{share:.0f}" if share >= 10 else f"{share:.2g}"}}
 
 
 def _plain(discrepancy: Mapping[str, float] | None) -> dict | None:

@@ -70,17 +70,19 @@ class Place:
 @dataclass
 class NodeState:
     """What is known of one node since it ran: `plan` it took or gave, the page's `exact` bytes, `warnings`; of one that
-    makes a CLIP smaller what went `free` (see `free_page`)."""
+    makes a CLIP smaller what went `free` (see `free_page`), and what its plan was `chosen` by where none was wired."""
 
     plan: Plan | None
     exact: dict = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     free: dict | None = None
+    chosen: str = ""
 
     def page(self) -> dict:
         """For the page, JSON-able."""
         plan = None if self.plan is None else plan_page(self.plan)
-        return {"plan": plan, "exact": self.exact, "warnings": self.warnings, "free": self.free}
+        known = {name: getattr(self, name) for name in ("exact", "warnings", "free", "chosen")}
+        return {"plan": plan, **known}
 
 
 NODES = Bounded(MAX_NODES)
@@ -123,15 +125,15 @@ def note_plan(plan: Plan) -> None:
     _note(NodeState(plan))
 
 
-def note_applied(clip, patched: Patched, report: str) -> None:
+def note_applied(clip, patched: Patched, report: str, chosen: str = "") -> None:
     """Remembers what `patched` was made of: the free parts, the plan if there was one, and of the dense `clip` the
     bytes of every sub-block, so that the page's figures are those of this encoder in its format. `report` gives the
-    warnings."""
+    warnings; `chosen` is the node's `source` where that brought the plan."""
     if place() is None:
         return
     encoders = {slot: encoder for slot, encoder in text_encoders(clip).items() if slot in patched.applied}
     exact = {slot: exact_bytes(encoder) for slot, encoder in encoders.items() if encoder.applied is None}
-    _note(NodeState(patched.plan, exact, _warnings(report), free_page(patched)))
+    _note(NodeState(patched.plan, exact, _warnings(report), free_page(patched), chosen))
 
 
 def note_loaded(patched: Patched, report: str) -> None:

@@ -6,7 +6,7 @@ from ....skrr_engine.plans.plan_text import dumps_level
 from ....skrr_engine.plans.sketch import same_weights
 from ..clip.patching import Patched
 from ..clip.trees import text_encoders, tree_family
-from ..denoiser.projections import FAMILIES
+from ..denoiser.projections import found_for
 from .free_words import free_lines
 
 __all__ = ["report_of", "unchanged_report"]
@@ -95,8 +95,7 @@ def _belongs(patched: Patched) -> list[str]:
                 "Compare pictures, or refine the plan with Skrr Search."
             )
     family, kind = plan.denoiser.get("family"), tree_family(patched.clip.patcher.model)
-    clips = next((found.clips for found in FAMILIES if found.name == family), (kind,))
-    if kind not in clips:
+    if not found_for(family, kind):
         lines.append(f"Warning: plan {plan.name!r} was found for {family}; this CLIP is of type {kind}.")
     return lines
 

@@ -63,3 +63,25 @@ def test_warnings_of_a_level(pack):
     assert "1.30 times as long as dense" in warn(plan, loud)[0]
     all_attention = make.make_level(plan.encoders, {"t5xxl": make.make_cut(range(0, 48, 2))})
     assert warn(plan, all_attention) == ["This level leaves no attention or no feed-forward at all."]
+
+
+def test_quality_in_words(pack):
+    from dataclasses import replace
+
+    say = pack("nodes.comfy_host.page.pages_plans").level_quality
+    level = pack("skrr_engine.plans.presets").load_preset("sd3").levels[0]
+    assert "not measured" in say(level)["text"]
+    found = {"conditional": 1.0, "null": 0.0, "null_weight": 1.0, "null_norm": 1.0, "value": 1.0}
+    words = [say(replace(level, discrepancy={**found, "cosine": cosine})) for cosine in (0.0, 0.0072, 0.5, 1.5)]
+    assert "stay as they are" in words[0]["text"]
+    assert [each["values"].get("share") for each in words] == [None, "12", "100", "173"]
+
+
+def test_the_page_knows_every_word_of_quality(pack):
+    import re
+    from pathlib import Path
+
+    source = Path(pack("nodes.comfy_host.page.pages_plans").__file__).read_text(encoding="utf-8")
+    known = (Path(pack("nodes").__file__).parents[1] / "web" / "levels.mjs").read_text(encoding="utf-8")
+    said = re.findall(r'"(Quality: [^"]+)"', source)
+    assert len(said) == 3 and all(f'"{text}"' in known for text in said)
