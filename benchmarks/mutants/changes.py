@@ -26,10 +26,12 @@ NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: `before` became `after` at `line` of `file`, inside `where` (a function's name with its classes)."""
+    """One change: `before` became `after` at the lines `line` to `end` of `file`, inside `where` (a function's name
+    with its classes)."""
 
     file: Path
     line: int
+    end: int
     where: str
     before: str
     after: str
@@ -49,7 +51,7 @@ def mutants_of(file: Path) -> list[Mutant]:
             tree = ast.parse(source)
             old = next(old for n, (old, _) in enumerate(_places(tree)) if n == number)
             _replace(tree, old, put)
-            found.append(Mutant(file, node.lineno, where, _text(node), _text(put), tree))
+            found.append(Mutant(file, node.lineno, node.end_lineno, where, _text(node), _text(put), tree))
     return sorted(found, key=lambda mutant: mutant.line)
 
 

@@ -1,10 +1,10 @@
 """How well the tests guard the code: `python -m benchmarks.mutants [room ...] [--sample N] [--seed S] [--out FILE]`.
 
-Makes small wrong changes ("mutants") of a room, one at a time (changes.py), and runs the room's own tests on each
-(judging.py). A change that no test notices is a survivor: a line that is not guarded, or a change that makes no
-difference; those are listed in equivalent.json with the reason and not counted. Rooms: plans, measure, search; and clip
-of the ComfyUI side, with $COMFYUI_PATH set and that ComfyUI's Python. Without --sample every change is made, which
-takes hours. Set OMP_NUM_THREADS=1. Status 1 where there are survivors.
+Makes small wrong changes ("mutants") of a room, one at a time (changes.py), and runs on each those of the room's own
+tests that run the changed lines (reach.py, judging.py). A change that no test notices is a survivor: a line that is not
+guarded, or a change that makes no difference; those are listed in equivalent.json with the reason and not counted.
+Rooms: plans, measure, search; and clip of the ComfyUI side, with $COMFYUI_PATH set and that ComfyUI's Python. Without
+--sample every change is made, which takes hours. Set OMP_NUM_THREADS=1. Status 1 where there are survivors.
 """
 
 import argparse
@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.mutants.changes import Mutant, mutants_of
-from benchmarks.mutants.judging import check, order
+from benchmarks.mutants.judging import check, trace
+from benchmarks.mutants.reach import concerned
 
 __all__ = ["PACK", "Result", "Room", "judge", "main"]
 
@@ -87,15 +88,19 @@ def judge(
     """The result so far, after each change, by the test files with one of `names`; the tests of one may take `grace`
     seconds and four times what they take without any. Raises RuntimeError where they fail without any."""
     began = time.monotonic()
-    if not check(None, order(Path("nothing"), room.tests, names), rootdir, 3600):
+    files = sorted({path for name in names for path in room.tests.glob(name)})
+    tests = trace(files, list(room.code.glob("*.py")), rootdir, 3600)
+    if tests is None:
         raise RuntimeError(f"The tests in {room.tests} fail as they are; mend them first.")
-    limit = grace + 4 * (time.monotonic() - began)
+    start = time.monotonic() - began - sum(test.seconds for test in tests)
     known = [{name: entry[name] for name in ("file", "where", "before", "after")} for entry in equivalent]
     result = Result(room.name)
     for mutant in mutants:
+        near = concerned(mutant, tests)
+        limit = grace + 4 * (start + sum(test.seconds for test in near))
         if about(mutant) in known:
             result.equivalent.append(about(mutant))
-        elif check(mutant, order(mutant.file, room.tests, names), rootdir, limit):
+        elif check(mutant, near, rootdir, limit):
             result.survivors.append({**about(mutant), "line": mutant.line})
         else:
             result.killed += 1

@@ -7,51 +7,63 @@ whatever the name it is imported by.
 import os
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
 
 from benchmarks.mutants.changes import Mutant
+from benchmarks.mutants.reach import Only, Test, Tracer
 
-__all__ = ["check", "order"]
+__all__ = ["check", "trace"]
 
 # pytest's exit status where it collected no tests: then nothing was checked.
 NO_TESTS = 5
 STOPPED = -1
 
 
-def check(mutant: Mutant | None, tests: Sequence[Path], rootdir: Path, seconds: float) -> bool:
-    """Whether the tests pass, with the change or (None) without any. Out of time counts as failed: a change may loop
-    for ever."""
-    status = _forked(mutant, tests, rootdir, seconds)
-    if status == NO_TESTS:
-        raise RuntimeError(f"There are no tests in {', '.join(map(str, tests))}; a room's tests have its name.")
-    return status == 0
+def trace(tests: Sequence[Path], code: Sequence[Path], rootdir: Path, seconds: float) -> list[Test] | None:
+    """The tests in the files `tests` and which lines of `code` each of them runs; None where one fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder, "found.json")
+
+        def run() -> int:
+            tracer = Tracer(code)
+            tracer.start()
+            status = _pytest(tests, rootdir, tracer)
+            tracer.write(found)
+            return status
+
+        status = _forked(run, seconds)
+        if status == NO_TESTS:
+            raise RuntimeError(f"There are no tests in {', '.join(map(str, tests))}; a room's tests have its name.")
+        return Tracer.read(found) if status == 0 else None
 
 
-def order(file: Path, folder: Path, names: Sequence[str] = ("test_*.py",)) -> list[Path]:
-    """The test files of a room with one of `names`, those that speak of the changed file first, and of those the
-    shortest."""
-    files = {path for name in names for path in folder.glob(name)}
-    # Tests of ComfyUI's side ask for modules by name: pack("nodes.comfy_host.clip.trees").
-    spoken = (f"{file.stem} import", f".{file.stem}")
+def check(mutant: Mutant, tests: Sequence[Test], rootdir: Path, seconds: float) -> bool:
+    """Whether the tests pass with the change, and it is one that nobody notices. Out of time counts as failed: a change
+    may loop for ever."""
+    if not tests:
+        return True
 
-    def place(test: Path) -> tuple:
-        text = test.read_text(encoding="utf-8")
-        return not any(words in text for words in spoken), len(text), test.name
+    def run() -> int:
+        _load_changed(mutant)
+        files = dict.fromkeys(Path(test.file) for test in tests)
+        return _pytest(list(files), rootdir, Only([test.name for test in tests]))
 
-    return sorted(files, key=place)
+    return _forked(run, seconds) == 0
 
 
-def _forked(mutant: Mutant | None, tests: Sequence[Path], rootdir: Path, seconds: float) -> int:
+def _forked(act: Callable[[], int], seconds: float) -> int:
+    """The status that `act` ends with in a fork of this process."""
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _run(mutant, tests, rootdir)
+        _live(act)
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -63,7 +75,7 @@ def _forked(mutant: Mutant | None, tests: Sequence[Path], rootdir: Path, seconds
     return STOPPED
 
 
-def _run(mutant: Mutant | None, tests: Sequence[Path], rootdir: Path) -> None:
+def _live(act: Callable[[], int]) -> None:
     """The fork's whole life. It never returns, not even by an error, or there would be two of this program."""
     status = 3
     try:
@@ -71,14 +83,16 @@ def _run(mutant: Mutant | None, tests: Sequence[Path], rootdir: Path) -> None:
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nowhere, stream)
-        if mutant is not None:
-            _load_changed(mutant)
-        # Plugins that were imported before the fork: pytest would warn that it cannot rewrite them.
-        quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-        options = ["-x", "-q", "-p", "no:cacheprovider", *quiet, f"--rootdir={rootdir}"]
-        status = int(pytest.main([*options, *map(str, tests)]))
+        status = act()
     finally:
         os._exit(status)
+
+
+def _pytest(files: Sequence[Path], rootdir: Path, plugin) -> int:
+    # Plugins that were imported before the fork: pytest would warn that it cannot rewrite them.
+    quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    options = ["-x", "-q", "-p", "no:cacheprovider", *quiet, f"--rootdir={rootdir}"]
+    return int(pytest.main([*options, *map(str, files)], plugins=[plugin]))
 
 
 def _load_changed(mutant: Mutant) -> None:

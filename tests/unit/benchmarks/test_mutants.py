@@ -38,6 +38,8 @@ import json, sys
 from pathlib import Path
 from benchmarks.mutants.changes import mutants_of
 from benchmarks.mutants.command import Room, judge
+from benchmarks.mutants.judging import trace
+from benchmarks.mutants.reach import concerned
 
 folder = Path(sys.argv[1])
 sys.path.insert(0, str(folder / "code"))
@@ -47,7 +49,9 @@ change = {"file": "room.py", "where": "steps", "before": "count += 1", "after": 
 known = [{**change, "why": "an example"}]
 for result in judge(room, mutants, known, folder, grace=1):
     pass
-print(json.dumps(vars(result)))
+tests = trace(sorted(room.tests.glob("*.py")), [folder / "code" / "room.py"], folder, 60)
+near = {m.before: [test.name.rpartition("::")[2] for test in concerned(m, tests)] for m in mutants}
+print(json.dumps(vars(result) | {"near": near}))
 """
 
 
@@ -90,6 +94,47 @@ def test_survivors_are_told_from_killed_ones_and_an_endless_loop_is_killed(room)
     assert [(one["before"], one["line"]) for one in found["survivors"]] == [
         ("count < 0", 11), (raised, 12),
     ]  # fmt: skip
+
+
+OTHERS = """
+import pytest
+import room
+
+
+@pytest.fixture(scope="module")
+def made():
+    return room.steps(0, 2)
+
+
+@pytest.fixture
+def late():
+    return room.steps(3, 1)
+
+
+def test_of_something_else():
+    assert room
+
+
+def test_late(late):
+    assert late == 0
+
+
+def test_made(made):
+    assert made == 2
+"""
+
+
+def test_a_change_is_judged_by_the_tests_that_run_its_line(room):
+    (room / "tests" / "test_others.py").write_text(OTHERS)
+    found = judged(room, "return count", "raise ValueError('never 1')")
+    every = {"test_steps", "test_late", "test_of_something_else", "test_made"}
+    assert set(found["near"]["return count"]) == every, "what a fixture of the module ran counts for all of it"
+    assert found["near"]["raise ValueError('never 1')"] == []
+    (room / "tests" / "test_others.py").write_text(OTHERS.replace('(scope="module")', ""))
+    found = judged(room, "start += 1", "return count")
+    assert set(found["near"]["return count"]) == every - {"test_of_something_else"}
+    assert set(found["near"]["start += 1"]) == {"test_steps", "test_made"}
+    assert found["killed"] == 2
 
 
 def test_tests_that_fail_anyway_judge_nothing(room):
