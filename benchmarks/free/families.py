@@ -173,8 +173,10 @@ def small_towers(set_item, set_attribute) -> None:
         except ImportError:
             continue
         for entry in [known] if "depth" in known else known.values():
-            set_item(entry, "depth", 1)
+            set_item(entry, "depth", 2)
             set_item(entry, "intermediate_size", 64)
+            if "deepstack_visual_indexes" in entry:
+                set_item(entry, "deepstack_visual_indexes", [0, 1])
 
 
 def tokens_for(family: Family, ids):

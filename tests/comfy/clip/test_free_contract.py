@@ -168,6 +168,26 @@ def test_dynamic_vram(pack, klein, monkeypatch, room):
         each.patcher.detach()
 
 
+@pytest.mark.parametrize("name", ["Krea 2", "JoyImage", "MiniMax H3"])
+def test_a_picture_reaches_the_first_layers(pack, monkeypatch, name):
+    """DeepStack: Qwen3-VL adds what its tower saw to the stream behind its first layers too."""
+    clip = small_clip(name, monkeypatch)
+    tokens = families.tokens_for(FAMILIES[name], range(5, 40))
+    (slot,) = tokens
+    picture = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(1))
+    tokens[slot][0][20] = ({"type": "image", "data": picture, "original_type": "image"}, 1.0)
+    dense = clip.encode_from_tokens(tokens, return_dict=True)
+    kept, gone = freed(pack, clip, pictures=True, tables=True), freed(pack, clip, tables=True)
+    assert {part.kind for part in gone.free} - {part.kind for part in kept.free} == {"tower"}
+    for each in (kept.clip, clip):
+        assert_same(each.encode_from_tokens(tokens, return_dict=True), dense)
+    with pytest.raises(pack("skrr_engine.errors").SkrrError, match=r"cannot look at pictures any more.*pictures"):
+        gone.clip.encode_from_tokens(tokens, return_dict=True)
+    for merger in getattr(clip.patcher.model, slot).transformer.visual.deepstack_merger_list:
+        torch.nn.init.zeros_(merger.linear_fc2.weight)
+    assert not torch.equal(clip.encode_from_tokens(tokens, return_dict=True)["cond"], dense["cond"])
+
+
 def test_a_plan_beside_free_parts(pack, monkeypatch):
     """SDXL's CLIP-L has a dead layer; a plan may name its sub-blocks, before or after it is gone."""
     clip = small_clip("SDXL", monkeypatch)
