@@ -37,6 +37,24 @@ def tiny_graph(family, **more):
     return graph(loaders, *links, side=tiny_models.image_side(family), latent=latent, **more)
 
 
+# Latent node and its inputs beside the sides: Wan makes films, here of two latent frames.
+LATENTS = {
+    "klein": ("EmptyFlux2LatentImage", {}),
+    "z_image": ("EmptySD3LatentImage", {}),
+    "qwen_image": ("EmptySD3LatentImage", {}),
+    "wan": ("EmptyHunyuanLatentVideo", {"length": 5}),
+}
+
+
+def language_graph(family, **more):
+    """`graph` on the testing pack's tiny models of a family that a language model encodes for."""
+    latent, inputs = LATENTS[family]
+    loaders = {"models": {"class_type": "SkrrTestModels", "inputs": {"family": family, "seed": 0}}}
+    found = graph(loaders, *(["models", output] for output in range(3)), side=64, latent=latent, **more)
+    found["latent"]["inputs"] |= inputs
+    return found
+
+
 def file_graph(clip, kind, unet, vae, **more):
     """`graph` on files through ComfyUI's ordinary loaders."""
     loaders = {
@@ -49,9 +67,15 @@ def file_graph(clip, kind, unet, vae, **more):
 
 def saved_picture(server, result):
     """The picture a run saved, as numbers."""
+    (picture,) = saved_pictures(server, result)
+    return picture
+
+
+def saved_pictures(server, result, node="save"):
+    """All pictures (of a film, its frames) that a node of a run saved, as numbers."""
     import numpy
     from PIL import Image
 
     assert result.status == "success", result.error
-    (image,) = result.outputs["save"]["images"]
-    return numpy.asarray(Image.open(server.base / "output" / image["filename"]), dtype=float)
+    names = [image["filename"] for image in result.outputs[node]["images"]]
+    return [numpy.asarray(Image.open(server.base / "output" / name), dtype=float) for name in names]

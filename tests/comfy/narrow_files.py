@@ -6,15 +6,15 @@ it, by the options that it has for that.
 """
 
 import functools
-import io
 import json
 
 import torch
 from safetensors.torch import save_file
 
+from .tiny_language import UMT5, spiece_model
 from .tiny_models import random_state
 
-T5 = {"d_model": 32, "d_ff": 10240, "d_kv": 16, "num_heads": 2}
+T5 = UMT5
 CLIP = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 1}
 LLAMA = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
 SIZES = {
@@ -84,24 +84,6 @@ def llama_state(vocabulary=128256):
 
     skeleton = _skeleton(hunyuan_video.LLAMAModel, vocab_size=vocabulary)
     return random_state(skeleton.state_dict(), seed=8, dtype=torch.float16)
-
-
-def spiece_model():
-    """A small sentencepiece model's bytes, as umT5 files carry theirs: a uint8 tensor."""
-    import sentencepiece
-
-    written = io.BytesIO()
-    words = ["a red fox reading a map", "two blue lanterns beside the road", "rain on a tin roof"]
-    special = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(words * 20),
-        model_writer=written,
-        vocab_size=60,
-        hard_vocab_limit=False,
-        minloglevel=2,
-        **special,
-    )
-    return torch.frombuffer(bytearray(written.getvalue()), dtype=torch.uint8)
 
 
 def write_t5(path, name, umt5=False):

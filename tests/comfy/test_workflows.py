@@ -13,7 +13,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from . import model_files, tiny_models
+from . import model_files, tiny_language, tiny_models
 from .comfy_roots import PACK
 from .server import Server, find_comfy_roots
 from .steps import plan_for
@@ -219,7 +219,7 @@ def test_the_demo_runs_as_it_is(server, info):
 
 def test_the_free_picture_is_the_dense_one(server, info):
     """The workflow of free parts with Skrr Apply, and with the prompt taken from the loader: equal pixel by pixel."""
-    posted = with_stand_ins(to_api(read("free_parts"), info), tiny_models.KLEIN, "")
+    posted = with_stand_ins(to_api(read("free_parts"), info), tiny_language.KLEIN, "")
     dense = copy.deepcopy(posted)
     (apply,) = (number for number, node in posted.items() if node["class_type"] == "SkrrApply")
     for node in dense.values():

@@ -18,13 +18,10 @@ from types import SimpleNamespace
 import torch
 
 FAMILIES = ("flux", "sd3", "pixart", "sd1")
-# Its latents and pictures have other sides than those above, and other ones on every release.
-KLEIN = "klein"
 
 WIDTH = 64
 _T5 = {"d_model": WIDTH, "d_ff": 128, "d_kv": 16, "num_heads": 4}
 _CLIP = {"num_hidden_layers": 4, "hidden_size": WIDTH, "intermediate_size": 128, "num_attention_heads": 4}
-_QWEN3 = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
 # The SD3 tree pads the joined CLIP states to 4096 and sets them beside T5's, so its T5 must be 4096 wide.
 _SD3_T5 = {"d_model": 4096, "d_ff": 64, "d_kv": 16, "num_heads": 4}
 
@@ -67,13 +64,15 @@ def random_state(
 # --- text encoders -----------------------------------------------------------------------------------------
 
 
-def _clip(tree, tokenizer, sizes: dict, dtype: torch.dtype, seed: int, model_options: dict):
+def build_clip(tree, tokenizer, sizes: dict, dtype: torch.dtype, seed: int, model_options: dict, tokenizer_data=None):
+    """CLIP of ComfyUI's classes; `sizes` are model options by name, over which `model_options` are laid."""
     import comfy.sd
 
     options = {"dtype": dtype, **model_options}
     for name, tiny in sizes.items():
         options[name] = {**tiny, **model_options.get(name, {})}
-    clip = comfy.sd.CLIP(SimpleNamespace(params={}, clip=tree, tokenizer=tokenizer), model_options=options)
+    target = SimpleNamespace(params={}, clip=tree, tokenizer=tokenizer)
+    clip = comfy.sd.CLIP(target, tokenizer_data=tokenizer_data or {}, model_options=options)
     clip.load_sd(random_state(clip.cond_stage_model.state_dict(), seed), full_model=True)
     return clip
 
@@ -87,7 +86,7 @@ def flux_clip(layers: int = 6, dtype: torch.dtype = torch.float16, seed: int = 0
     from comfy.text_encoders import flux
 
     sizes = {"t5xxl_model_config": {**_T5, "num_layers": layers}, "clip_l_model_config": _CLIP}
-    return _clip(flux.flux_clip(), flux.FluxTokenizer, sizes, dtype, seed, model_options)
+    return build_clip(flux.flux_clip(), flux.FluxTokenizer, sizes, dtype, seed, model_options)
 
 
 def sd3_clip(
@@ -113,7 +112,7 @@ def sd3_clip(
         "clip_g_model_config": _CLIP,
     }
     tree = family.sd3_clip(clip_l=clip_l, clip_g=clip_g, t5=t5)
-    return _clip(tree, family.SD3Tokenizer, sizes, dtype, seed, model_options)
+    return build_clip(tree, family.SD3Tokenizer, sizes, dtype, seed, model_options)
 
 
 def pixart_clip(layers: int = 6, dtype: torch.dtype = torch.float16, seed: int = 0, **model_options):
@@ -121,7 +120,7 @@ def pixart_clip(layers: int = 6, dtype: torch.dtype = torch.float16, seed: int =
     from comfy.text_encoders import pixart_t5
 
     sizes = {"t5xxl_model_config": {**_T5, "num_layers": layers}}
-    return _clip(pixart_t5.pixart_te(), pixart_t5.PixArtTokenizer, sizes, dtype, seed, model_options)
+    return build_clip(pixart_t5.pixart_te(), pixart_t5.PixArtTokenizer, sizes, dtype, seed, model_options)
 
 
 def sd1_clip(layers: int = 4, dtype: torch.dtype = torch.float16, seed: int = 0, **model_options):
@@ -129,15 +128,7 @@ def sd1_clip(layers: int = 4, dtype: torch.dtype = torch.float16, seed: int = 0,
     from comfy import sd1_clip as family
 
     sizes = {"clip_l_model_config": {**_CLIP, "num_hidden_layers": layers}}
-    return _clip(family.SD1ClipModel, family.SD1Tokenizer, sizes, dtype, seed, model_options)
-
-
-def klein_clip(dtype: torch.dtype = torch.float16, seed: int = 0, **model_options):
-    """CLIP of the FLUX.2 klein 4B family: one Qwen3 of 36 narrow layers, read behind 9, 18 and 27 of them."""
-    from comfy.text_encoders import flux
-
-    sizes = {"qwen3_4b_model_config": _QWEN3}
-    return _clip(flux.klein_te(), flux.KleinTokenizer, sizes, dtype, seed, model_options)
+    return build_clip(family.SD1ClipModel, family.SD1Tokenizer, sizes, dtype, seed, model_options)
 
 
 # --- denoisers ---------------------------------------------------------------------------------------------
@@ -168,41 +159,43 @@ _UNETS = {
         "use_linear_in_transformer": False, "use_checkpoint": False, "legacy": False, "adm_in_channels": None,
         "use_temporal_attention": False, "use_temporal_resblock": False,
     },
-    "klein": {
-        "image_model": "flux2", "in_channels": 128, "out_channels": 128, "patch_size": 1, "vec_in_dim": None,
-        "context_in_dim": 96, "hidden_size": 128, "num_heads": 1, "axes_dim": [32, 32, 32, 32], "mlp_ratio": 3.0,
-        "depth": 1, "depth_single_blocks": 1, "theta": 2000, "qkv_bias": False, "ops_bias": False,
-        "guidance_embed": False, "global_modulation": True, "mlp_silu_act": True, "default_ref_method": "index",
-        "ref_index_scale": 10.0, "txt_ids_dims": [3],
-    },
 }  # fmt: skip
-_CONFIGS = {"flux": "Flux", "sd3": "SD3", "pixart": "PixArtSigma", "sd1": "SD15", "klein": "Flux2"}
-
-
-def _model_config(family: str, unet_config: dict):
-    from comfy import supported_models
-
-    return getattr(supported_models, _CONFIGS[family])({**_UNETS[family], **unet_config})
+_CONFIGS = {"flux": "Flux", "sd3": "SD3", "pixart": "PixArtSigma", "sd1": "SD15"}
 
 
 def diffusion_state(
     family: str, dtype: torch.dtype = torch.float16, seed: int = 0, **unet_config
 ) -> dict[str, torch.Tensor]:
     """Random state dict of a denoiser; ``unet_config`` overrides the tiny sizes."""
-    skeleton = _model_config(family, unet_config).get_model({}, "", device="meta")
+    return _random_unet(_config(family, unet_config), dtype, seed)
+
+
+def _config(family: str, unet_config: dict):
+    from comfy import supported_models
+
+    return getattr(supported_models, _CONFIGS[family])({**_UNETS[family], **unet_config})
+
+
+def _random_unet(config, dtype: torch.dtype, seed: int) -> dict[str, torch.Tensor]:
+    skeleton = config.get_model({}, "", device="meta")
     return random_state(skeleton.diffusion_model.state_dict(), seed, dtype)
 
 
 def _model(family: str, dtype: torch.dtype, seed: int, unet_config: dict):
-    import comfy.model_patcher
     import comfy.sd
+
+    if family in ("flux", "sd3"):  # as a loader does it: family and sizes are read from the shapes
+        state = diffusion_state(family, dtype, seed, **unet_config)
+        return comfy.sd.load_diffusion_model_state_dict(state, model_options={"dtype": dtype})
+    return declared_model(_config(family, unet_config), dtype, seed)
+
+
+def declared_model(config, dtype: torch.dtype, seed: int):
+    """MODEL of a config of ComfyUI's: where detection takes sizes for granted (1152, 320, 3840)."""
+    import comfy.model_patcher
     from comfy import model_management
 
-    state = diffusion_state(family, dtype, seed, **unet_config)
-    if family in ("flux", "sd3"):  # as a loader does it: family and sizes are read from the shapes
-        return comfy.sd.load_diffusion_model_state_dict(state, model_options={"dtype": dtype})
-    # For the others, detection takes sizes for granted (1152, 320), so the config is declared.
-    config = _model_config(family, unet_config)
+    state = _random_unet(config, dtype, seed)
     device, offload = model_management.get_torch_device(), model_management.unet_offload_device()
     manual_cast = model_management.unet_manual_cast(dtype, device, config.supported_inference_dtypes)
     config.set_inference_dtype(dtype, manual_cast)
@@ -241,16 +234,11 @@ def sd1_model(dtype: torch.dtype = torch.float16, seed: int = 0, **unet_config):
     return _model("sd1", dtype, seed, unet_config)
 
 
-def klein_model(dtype: torch.dtype = torch.float32, seed: int = 0, **unet_config):
-    """MODEL of the FLUX.2 family for `klein_clip`."""
-    return _model("klein", dtype, seed, unet_config)
-
-
 # --- autoencoder and families ------------------------------------------------------------------------------
 
 
 def latent_channels(family: str) -> int:
-    """Latent channels of a family: 16 for flux and sd3, 4 for pixart and sd1, 128 for klein."""
+    """Latent channels of a family: 16 for flux and sd3, 4 for pixart and sd1."""
     return _UNETS[family]["in_channels"]
 
 
@@ -281,13 +269,12 @@ def vae(channels: int = 4, seed: int = 0):
 
 
 def load_family(family: str, seed: int = 0):
-    """(MODEL, CLIP, VAE) of one family of `FAMILIES`, or of `KLEIN`, fitting one another."""
+    """(MODEL, CLIP, VAE) of one family of `FAMILIES`, fitting one another."""
     makers = {
         "flux": (flux_model, flux_clip),
         "sd3": (sd3_model, sd3_clip),
         "pixart": (pixart_model, pixart_clip),
         "sd1": (sd1_model, sd1_clip),
-        "klein": (klein_model, klein_clip),
     }
     model, clip = makers[family]
     return model(seed=seed), clip(seed=seed), vae(latent_channels(family), seed)

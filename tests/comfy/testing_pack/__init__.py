@@ -1,21 +1,23 @@
 """Custom nodes that only the server tests load: tiny random models, so that graphs need no files."""
 
-import importlib.util
+import importlib
+import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 
-def _tiny_models():
-    """Load tiny_models.py from beside this pack, or from inside it where the pack was copied, not linked."""
+def _beside(*names):
+    """Modules that stand beside this pack, or inside it where the pack was copied, not linked."""
     here = Path(__file__).resolve().parent
-    path = next(p for p in (here.parent / "tiny_models.py", here / "tiny_models.py") if p.is_file())
-    spec = importlib.util.spec_from_file_location("skrr_testing_tiny_models", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    folder = next(p for p in (here.parent, here) if all((p / f"{name}.py").is_file() for name in names))
+    package = sys.modules["skrr_testing_tiny"] = ModuleType("skrr_testing_tiny")
+    package.__path__ = [str(folder)]
+    return [importlib.import_module(f"skrr_testing_tiny.{name}") for name in names]
 
 
-tiny_models = _tiny_models()
+tiny_models, tiny_language = _beside("tiny_models", "tiny_language")
+tiny_language.narrow_umt5()
 
 
 class SkrrTestModels:
@@ -29,7 +31,7 @@ class SkrrTestModels:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "family": ([*tiny_models.FAMILIES, tiny_models.KLEIN],),
+                "family": ([*tiny_models.FAMILIES, *tiny_language.FAMILIES],),
                 "seed": ("INT", {"default": 0, "min": 0, "max": 2**31}),
             },
             # Milliseconds before every sub-block: a search to be watched lasts as long on a fast machine, and on a
@@ -38,7 +40,8 @@ class SkrrTestModels:
         }
 
     def load(self, family, seed, pause=0):
-        model, clip, vae = tiny_models.load_family(family, seed)
+        maker = tiny_language if family in tiny_language.FAMILIES else tiny_models
+        model, clip, vae = maker.load_family(family, seed)
         if pause:
             for name, module in clip.cond_stage_model.named_modules():
                 if name.endswith(".layer_norm"):
