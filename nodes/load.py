@@ -6,7 +6,7 @@ from ..skrr_engine.errors import SkrrError
 from .comfy_host.denoiser.projections import ProjectionFile
 from .comfy_host.files.folders import list_model_files, model_file
 from .comfy_host.files.loading import CLIP_TYPES, load_kept
-from .comfy_host.page.pages_state import note_loaded
+from .comfy_host.page.pages_state import forget_node, note_loaded
 from .comfy_host.report.reporting import report_of
 from .types import PLAN, PROJECTION
 from .wired import UNWIRED, check_plan
@@ -93,6 +93,7 @@ class SkrrCLIPLoader(io.ComfyNode):
     def execute(
         cls, file1, file2, file3, file4, type, sparsity, device, plan=UNWIRED, pictures=False, text_generation=False
     ):
+        forget_node()
         if file1 is None:
             raise SkrrError(_no_files(ENCODERS, "Skrr CLIP Loader"))
         if plan is not UNWIRED:

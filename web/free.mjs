@@ -9,6 +9,7 @@ const NAMES = {
   head: "language-model head",
   tower: "part for pictures and sounds",
   table: "embedding table, stays in RAM, off the card",
+  file_table: "embedding table, stays in its file",
 }
 // What the server says, word for word: its texts are said in the page's language where they are known here.
 export const REASONS = [

@@ -5,7 +5,11 @@ const AUTO = "auto"
 const NONE = "none"
 const PIN_WIDGET = { SkrrSearch: "pinned", SkrrLoadPlan: "text" }
 const WITH_SPARSITY = new Set(["SkrrApply", "SkrrCLIPLoader"])
-const FREE_WIDGETS = ["pictures", "text_generation"]
+// What decides, beside the CLIP that comes in, what goes free.
+const FREE_WIDGETS = {
+  SkrrApply: ["pictures", "text_generation"],
+  SkrrCLIPLoader: ["pictures", "text_generation", "file1", "file2", "file3", "file4", "type"],
+}
 const MAX_STEPS = 32
 
 /** The widget that a node keeps a pinned plan in; null for nodes without. */
@@ -71,8 +75,8 @@ export function basis({ owner, ask, chosen }) {
 /** What the free parts of a run hang on, as one string: the node's own switches and all that brings its CLIP; null where
  * a node takes none out. */
 export function freeBasis(node) {
-  if (node.type !== "SkrrApply") return null
-  const said = FREE_WIDGETS.map((name) => String(node.widget(name)?.value))
+  if (!(node.type in FREE_WIDGETS)) return null
+  const said = FREE_WIDGETS[node.type].map((name) => String(node.widget(name)?.value))
   let before = node.upstream("clip")
   for (let step = 0; before && step < MAX_STEPS; step++) {
     said.push(before.values())
@@ -111,7 +115,7 @@ export function emptyNote(node, source) {
   if (source.chosen) return "auto takes the best plan at hand for this encoder, which is known once this has run."
   if (!source.owner) {
     if (linked(node)) return "The plan is known once this has run."
-    return node.type === "SkrrCLIPLoader" ? "" : "What no picture reads goes free when this runs, without a plan; a plan takes out more."
+    return "What no picture reads goes free when this runs, without a plan; a plan takes out more."
   }
   if (source.owner.type === "SkrrSearch") {
     if (source.owner === node) return "Run the workflow once: the search is drawn here as it goes, and its plan can be pinned."

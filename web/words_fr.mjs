@@ -95,6 +95,7 @@ export const FR = {
   "language-model head": "tête du modèle de langage",
   "part for pictures and sounds": "partie pour les images et les sons",
   "embedding table, stays in RAM, off the card": "table d'embeddings, reste en RAM, hors de la carte",
+  "embedding table, stays in its file": "table d'embeddings, reste dans son fichier",
   "this CLIP reads layer {read} of {layers}": "ce CLIP lit la couche {read} sur {layers}",
   "this CLIP reads layers {read} of {layers}": "ce CLIP lit les couches {read} sur {layers}",
   "this CLIP reads all {layers} layers": "ce CLIP lit les {layers} couches",

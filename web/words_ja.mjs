@@ -86,6 +86,7 @@ export const JA = {
   "language-model head": "言語モデルのヘッド",
   "part for pictures and sounds": "画像と音声の部分",
   "embedding table, stays in RAM, off the card": "埋め込み表（RAM に残り、GPU には載りません）",
+  "embedding table, stays in its file": "埋め込み表（ファイルに残ります）",
   "this CLIP reads layer {read} of {layers}": "この CLIP は {layers} 層中の第 {read} 層を読みます",
   "this CLIP reads layers {read} of {layers}": "この CLIP は {layers} 層中の第 {read} 層を読みます",
   "this CLIP reads all {layers} layers": "この CLIP は {layers} 層すべてを読みます",

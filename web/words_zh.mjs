@@ -85,6 +85,7 @@ export const ZH = {
   "language-model head": "语言模型头",
   "part for pictures and sounds": "图像和声音部分",
   "embedding table, stays in RAM, off the card": "嵌入表，留在内存中，不占显存",
+  "embedding table, stays in its file": "嵌入表，留在其文件中",
   "this CLIP reads layer {read} of {layers}": "此 CLIP 读取 {layers} 层中的第 {read} 层",
   "this CLIP reads layers {read} of {layers}": "此 CLIP 读取 {layers} 层中的第 {read} 层",
   "this CLIP reads all {layers} layers": "此 CLIP 读取全部 {layers} 层",

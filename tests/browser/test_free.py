@@ -1,21 +1,26 @@
-"""Free parts on Skrr Apply's panel: said before the run, in figures after it, gone with an error."""
+"""Free parts on the panels of Skrr Apply and Skrr CLIP Loader: said before the run, in figures after it, gone with an
+error."""
 
 import re
 import uuid
 
+import pytest
 from playwright.sync_api import expect
 
 from skrr_engine.plans.architecture import Architecture
 from skrr_engine.plans.plan import EncoderInfo, Plan, make_cut, make_level
 from skrr_engine.plans.plan_json import dumps
 
+from ..comfy.tiny_language import write_umt5
+
 BEFORE = "What no picture reads goes free when this runs. Above a sparsity of 0 the best plan at hand takes out more."
+LOADER_BEFORE = "What no picture reads goes free when this runs, without a plan; a plan takes out more."
 FIGURES = re.compile(r"^(\d+\.\d+) → (\d+\.\d+) MB \((\d+) % smaller\), no bit of any picture changed$")
 
 
-def shown(tab):
+def shown(tab, kind="SkrrApply"):
     """The lines of the parts: (size, text)."""
-    parts = tab.part("SkrrApply", "parts")
+    parts = tab.part(kind, "parts")
     return list(zip(parts.locator("dt").all_inner_texts(), parts.locator("dd").all_inner_texts(), strict=True))
 
 
@@ -71,6 +76,40 @@ def test_where_all_is_kept_the_panel_says_so(tabs, workflow, renderer):
     tab.look_at("SkrrApply")
     tab.run()
     expect(tab.part("SkrrApply", "free")).to_have_text("Everything that this CLIP holds is read: nothing goes free.")
+
+
+@pytest.fixture(scope="module")
+def encoder(server):
+    """The name of a small umT5 file among the server's text encoders."""
+    folder = server.base / "models" / "text_encoders"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_umt5(folder / "small_umt5.safetensors")
+    return "small_umt5.safetensors"
+
+
+def test_skrr_clip_loader_shows_what_it_did_not_read(tabs, workflow, renderer, encoder):
+    graph = workflow(f"free {uuid.uuid4()}")
+    files = {"file1": encoder, "file2": "none", "file3": "none", "file4": "none"}
+    cpu = {"device": "cpu"} if renderer == "vue" else {}  # other values than the run before: not cached
+    loader = graph.node("SkrrCLIPLoader", (0, 0), 420, type="wan", **files, **cpu)
+    graph.node("PreviewAny", (480, 0), source=loader[1])
+    tab = tabs()
+    tab.drop(graph.json())
+    tab.look_at("SkrrCLIPLoader")
+    panel = tab.panel("SkrrCLIPLoader")
+    expect(panel).to_contain_text(LOADER_BEFORE)
+    tab.run()
+    expect(tab.part("SkrrCLIPLoader", "free")).to_have_text(FIGURES)
+    expect(panel).not_to_contain_text(LOADER_BEFORE)
+    said = "embedding table, stays in its file: a prompt needs a few hundred of its rows"
+    assert shown(tab, "SkrrCLIPLoader") == [("16.4 MB", said)]
+    tab.picture("free loader")
+    tab.set_widget("SkrrCLIPLoader", "file1", "other.safetensors")
+    expect(panel.locator("[data-part=free]")).to_have_count(0)
+    expect(panel).to_contain_text(LOADER_BEFORE)
+    tab.run()
+    expect(panel.get_by_role("alert")).to_contain_text("other.safetensors")
+    expect(panel.locator("[data-part=free]")).to_have_count(0)
 
 
 # The testing pack's tiny T5 of the FLUX family.

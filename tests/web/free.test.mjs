@@ -38,6 +38,15 @@ test("where several encoders lost something each line names its own", () => {
   assert.match(parts[1].text, /^clip_g, embedding table, stays in RAM/)
 })
 
+test("of a table it is said where it stays", () => {
+  const rows = { text: "a prompt needs a few hundred of its rows", values: {} }
+  const { parts } = freeLines({ ...klein, parts: [part("table", 1.24e9, rows), part("file_table", 1.24e9, rows)] })
+  assert.deepEqual(parts.map(({ text }) => text), [
+    "embedding table, stays in RAM, off the card: a prompt needs a few hundred of its rows",
+    "embedding table, stays in its file: a prompt needs a few hundred of its rows",
+  ])
+})
+
 test("a CLIP without free parts says so", () => {
   const { head, parts } = freeLines({ clip: [5e8, 5e8, 5e8], sparsity: null, parts: [] })
   assert.match(head, /^Everything that this CLIP holds is read/)

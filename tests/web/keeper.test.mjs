@@ -139,14 +139,15 @@ test("the plan that auto took for another CLIP is not shown for the one now load
 
 const FREE = { clip: [16.4e9, 11.7e9, 11.7e9], sparsity: null, parts: [] }
 
-/** A keeper of a Skrr Apply with nothing connected to `plan`, behind a CLIP loader; `set` holds values of widgets. */
-async function alone(state, set = {}) {
+/** A keeper of a node with nothing connected to `plan`, Skrr Apply behind a CLIP loader; `set` holds values of widgets. */
+async function alone(state, set = {}, type = "SkrrApply") {
   set = { file: "klein", pictures: false, source: "none", sparsity: 0.4, ...set }
   const views = []
   const loader = { type: "CLIPLoader", places: () => ["1"], upstream: () => null, values: () => set.file,
     widget: (name) => (name === "type" ? { value: set.kind } : null) }
-  const face = { type: "SkrrApply", places: () => ["3:7"], upstream: (name) => (name === "clip" ? loader : null),
-    linked: (name) => name === "clip", widget: (name) => ({ value: set[name] }) }
+  const clip = (name) => type === "SkrrApply" && name === "clip"
+  const face = { type, places: () => ["3:7"], upstream: (name) => (clip(name) ? loader : null), linked: clip,
+    widget: (name) => ({ value: set[name] }) }
   const published = (asked) => (asked.best === "flux" || asked.source ? plan({ name: asked.source ?? "published" }) : {})
   const ask = async (path, asked) => (path.startsWith("/skrr/node?") ? { ...state } : published(asked))
   const host = { workflowId: () => "w", ask }
@@ -182,6 +183,20 @@ for (const [name, value] of [["file", "another"], ["pictures", true]]) {
     set[name] = before
     keeper.look()
     assert.deepEqual(last().free, FREE)
+  })
+}
+
+for (const [name, value] of [["file1", "another"], ["type", "wan"], ["text_generation", true]]) {
+  test(`Skrr CLIP Loader shows what it did not read until ${name} is set otherwise`, async () => {
+    const widgets = { file1: "klein", type: "flux2", text_generation: false }
+    const state = { plan: null, exact: {}, warnings: [], free: FREE }
+    const { keeper, set, last } = await alone(state, widgets, "SkrrCLIPLoader")
+    assert.deepEqual(last().free, FREE)
+    assert.equal(last().note, "")
+    set[name] = value
+    keeper.look()
+    assert.equal(last().free, null)
+    assert.match(last().note, /^What no picture reads/)
   })
 }
 

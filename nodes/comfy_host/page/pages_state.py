@@ -137,8 +137,9 @@ def note_applied(clip, patched: Patched, report: str, chosen: str = "") -> None:
 
 
 def note_loaded(patched: Patched, report: str) -> None:
-    """Remembers the plan that `patched` was loaded by; of what was never loaded whole there are no other bytes."""
-    _note(NodeState(patched.plan, warnings=_warnings(report)))
+    """Remembers the plan that `patched` was loaded by, and its free parts; of what was never loaded whole there are no
+    other bytes."""
+    _note(NodeState(patched.plan, warnings=_warnings(report), free=free_page(patched)))
 
 
 def _warnings(report: str) -> list[str]:

@@ -7,7 +7,7 @@ import comfy.sd
 import pytest
 import torch
 
-from .. import tiny_models
+from .. import narrow_files, tiny_models
 from ..comfy_roots import PACK
 
 CLIPS = {"clip_l_model_config": tiny_models._CLIP, "clip_g_model_config": tiny_models._CLIP}
@@ -85,6 +85,23 @@ def test_where_nothing_is_free_that_is_told_too(pack, told):
     assert again is once and "passed on unchanged" in report
     (before, without, after), size = told()["free"]["clip"], pack("nodes.comfy_host.weights.memory").module_bytes
     assert before == without == after == size(once.patcher.model) and told()["free"]["parts"] == []
+
+
+def test_the_loader_tells_what_it_did_not_read(pack, told, monkeypatch, tmp_path):
+    narrow_files.narrow(monkeypatch)
+    file = narrow_files.write_t5(tmp_path / "t5.safetensors", "fp16")
+    monkeypatch.setattr(pack("nodes.load"), "model_file", lambda kind, name: file)
+    load = pack("nodes.load").SkrrCLIPLoader.execute
+    clip, report = load(file.name, "none", "none", "none", "pixart", 0.4, "default").result
+    free, table = told()["free"], narrow_files.t5_state()["shared.weight"].numel() * 2
+    (part,) = free["parts"]
+    assert (part["slot"], part["kind"], part["bytes"]) == ("t5xxl", "file_table", table)
+    assert free["clip"][0] - table == free["clip"][1] == free["clip"][2]
+    assert free["clip"][2] == pack("nodes.comfy_host.weights.memory").module_bytes(clip.patcher.model)
+    assert "stays in its file" in report
+    with pytest.raises(pack("skrr_engine.errors").SkrrError):
+        load(None, "none", "none", "none", "pixart", 0.4, "default")
+    assert told() is None
 
 
 def test_a_run_that_fails_leaves_no_figures_of_the_one_before(pack, told):

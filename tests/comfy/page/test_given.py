@@ -48,7 +48,8 @@ def test_skrr_clip_loader(pack, state, monkeypatch):
     monkeypatch.setattr(load, "load_kept", lambda *_, **__: patched)
     monkeypatch.setattr(load, "report_of", lambda *_: "Kept.\nWarning: of another file.")
     found = state("SkrrCLIPLoader", "a", "none", "none", "none", "pixart", 0.01, "default", plan)
-    assert (found.plan, found.exact, found.free, found.warnings) == (plan, {}, None, ["of another file."])
+    assert (found.plan, found.exact, found.warnings) == (plan, {}, ["of another file."])
+    assert (found.free["parts"], found.free["sparsity"]) == ([], plan.levels[0].sparsity)
 
 
 def test_skrr_apply(pack, state):
