@@ -7,6 +7,7 @@ only inside functions.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from dataclasses import dataclass, field
 
 __all__ = ["FAMILIES", "Family", "build", "small_towers", "tokens_for"]
@@ -44,6 +45,20 @@ class Family:
     options: dict = field(default_factory=dict)
     encoder: str = ""
     class_only: bool = False
+
+
+@dataclass(frozen=True)
+class Gemma4:
+    """ComfyUI's class for a Gemma 4 of this size, to be looked up; `wrapped` as its LTX-2 takes one."""
+
+    size: str
+    wrapped: bool = False
+
+    def found(self):
+        """The class."""
+        gemma4 = importlib.import_module("comfy.text_encoders.gemma4")
+        model = getattr(gemma4, f"Gemma4_{self.size}")
+        return gemma4.gemma4_text_encoder_model(model) if self.wrapped else model
 
 
 def _family(name, maker, small, keys, encoder, **options) -> Family:
@@ -102,6 +117,13 @@ FAMILIES = (
     _family("PixelDiT", f"{TE}.pixeldit.pixeldit_te", llama(26), "gemma2_2b", "Gemma-2-2B"),
     _family("LTX-2", f"{TE}.lt.ltxav_te", llama(48), "gemma3_12b", "Gemma-3-12B"),
     _family("Gemma 3 12B alone", f"{TE}.lt.gemma3_te", llama(48), "", "Gemma-3-12B"),
+    _family("LTX-2 with Gemma 4", f"{TE}.lt.ltxav_te", llama(48), "gemma4", "Gemma-4-12B", text_encoder_key="gemma4",
+            text_encoder_model=Gemma4("12B", wrapped=True)),
+    *(
+        _family(f"Gemma 4 {size} alone", f"{TE}.gemma4.gemma4_te", llama(layers), "gemma4", f"Gemma-4-{size}",
+                model_class=Gemma4(size))
+        for size, layers in (("E2B", 35), ("E4B", 42), ("12B", 48), ("31B", 60))
+    ),
     _family("Z-Image", f"{TE}.z_image.te", llama(36), "qwen3_4b", "Qwen3-4B"),
     _family("FLUX.2 dev", f"{TE}.flux.flux2_te", llama(40), "mistral3_24b", "Mistral-Small-24B"),
     _family("FLUX.2 dev, pruned file", f"{TE}.flux.flux2_te", llama(30, final_norm=False), "mistral3_24b",
@@ -131,9 +153,10 @@ def build(family: Family):
     """The tree class of `family`; None where this ComfyUI does not have it."""
     try:
         maker = getattr(importlib.import_module(family.module), family.maker)
+        options = {k: v.found() if isinstance(v, Gemma4) else v for k, v in family.options.items()}
     except (ImportError, AttributeError):
         return None
-    return maker if family.class_only else maker(**family.options)
+    return maker if family.class_only else maker(**options)
 
 
 def small_towers(set_item, set_attribute) -> None:
@@ -155,10 +178,14 @@ def small_towers(set_item, set_attribute) -> None:
     set_attribute(comfy.ops.manual_cast, "Linear", Narrower)
     tower = functools.partial(qwen_vl.Qwen2VLVisionTransformer, num_layers=1, intermediate_size=64)
     set_attribute(qwen_vl, "Qwen2VLVisionTransformer", tower)
-    for config in vars(models).values():
-        if isinstance(config, type) and isinstance(getattr(config, "vision_config", None), dict):
-            set_attribute(config, "vision_config", {**config.vision_config, "num_hidden_layers": 1,
-                                                    "intermediate_size": 64})
+    known = [models]
+    if importlib.util.find_spec("comfy.text_encoders.gemma4"):
+        known.append(importlib.import_module("comfy.text_encoders.gemma4"))
+    narrow = {"num_hidden_layers": 1, "intermediate_size": 64}
+    for config in (value for module in known for value in vars(module).values() if isinstance(value, type)):
+        for name in ("vision_config", "audio_config"):
+            if isinstance(sizes := getattr(config, name, None), dict):
+                set_attribute(config, name, sizes | {key: narrow[key] for key in narrow if key in sizes})
     try:
         from comfy.text_encoders import jina_clip_2
 
