@@ -117,7 +117,7 @@ def test_lists_and_sentences_are_bounded(pack):
     part = pack("nodes.comfy_host.clip.free").FreePart
     why = because.Because("x" * 999 + "{read}", read=because.Listed(range(999)))
     many = tuple(part("s" * 999, "layers", ("a", "b"), (4, 2, True), 1, why) for _ in range(99))
-    patched = SimpleNamespace(clip_bytes=(1000, 900), free=many, level=None)
+    patched = SimpleNamespace(clip_bytes=(1000, 900), free=many, level=None, shared=True)
     assert len(json.dumps(pages.free_page(patched))) < 32 * 1000
 
 
