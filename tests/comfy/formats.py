@@ -103,6 +103,28 @@ def _scaled_fp8_file():
     return comfy.utils.convert_old_quants(state, metadata={})[0]
 
 
+# Layers that change their input before the product, as their weights need it: turned (ConvRot), smoothed (AWQ).
+ODD = {
+    "turned": ("int8_tensorwise", {"convrot": True, "convrot_groupsize": 64}, {}),
+    "smoothed": ("nvfp4", {}, {"pre_quant_scale": lambda columns: torch.linspace(0.5, 2.0, columns)}),
+}
+
+
+def make_odd(what):
+    """A CLIP of which all matrices are like that; where this release knows it, else the test is skipped, aloud."""
+    name, more, parts = ODD[what]
+    if name not in QUANT_ALGOS or not parts.keys() <= QUANT_ALGOS[name]["parameters"]:
+        pytest.skip(f"this release of ComfyUI has no {what} {name}")
+    state = _quantised_file(name)
+    for key in [key for key in state if key.endswith(".comfy_quant")]:
+        mark = json.loads(bytes(state[key].tolist())) | more
+        state[key] = torch.tensor(list(json.dumps(mark).encode()), dtype=torch.uint8)
+        layer = key.removesuffix("comfy_quant")
+        columns = float_state()[f"{layer}weight"].shape[1]
+        state |= {layer + part: make(columns) for part, make in parts.items()}
+    return _clip(state, {}, dtype_t5=torch.float16, t5_quantization_metadata={"mixed_ops": True})
+
+
 # --- GGUF --------------------------------------------------------------------------------------------------
 
 # T5 as llama.cpp names it, which ComfyUI-GGUF translates back.

@@ -16,7 +16,7 @@ from ....skrr_engine.measure.budget import call_bytes, widest_bytes
 from ....skrr_engine.measure.objective import GPU_CALL_TOKENS
 from ....skrr_engine.precision import STREAM
 from ..weights.memory import module_bytes
-from ..weights.weights import count_parameters, is_quantized, patch_digest, raw_tensors
+from ..weights.weights import count_parameters, is_quantized, patch_digest, raw_tensors, smooth
 
 __all__ = ["EncoderStack", "stored_tensors"]
 
@@ -131,7 +131,7 @@ class EncoderStack(TextStack):
         # The cast leaves a quantised weight as it is where that says to be of the dtype asked for.
         matrix = (found.dequantize() if is_quantized(found) else found).detach().to(STREAM, copy=True)
         comfy.ops.uncast_bias_weight(layer, found, bias, borrowed)
-        return matrix
+        return smooth(layer, matrix)
 
     def start(self, embeds: torch.Tensor) -> torch.Tensor:
         """The stream before sub-block 0 from the token embeddings."""

@@ -7,7 +7,7 @@ import torch
 
 from ....skrr_engine.measure.feeding import Feeder
 from ....skrr_engine.precision import STREAM
-from ..weights.weights import is_ggml, is_quantized
+from ..weights.weights import is_ggml, is_quantized, smooth
 
 __all__ = ["HostFeeder"]
 
@@ -36,6 +36,8 @@ class HostFeeder(Feeder):
         parts = [part for part in (layer.weight, layer.bias) if part is not None]
         if hasattr(layer, "_v") or getattr(layer, "weight_function", ()) or getattr(layer, "bias_function", ()):
             return False
+        if getattr(layer, "pre_quant_scale", None) is not None:
+            return False
         return all(part.device == self.device and not is_quantized(part) and not is_ggml(part) for part in parts)
 
     def shapes(self, index: int):
@@ -58,7 +60,7 @@ class HostFeeder(Feeder):
                     layer, dtype=dtype, device=self.device, bias_dtype=dtype, offloadable=True
                 )
             # The cast leaves a quantised weight as it is where that says to be of the dtype asked for.
-            weight.copy_(found.dequantize() if is_quantized(found) else found)
+            smooth(layer, weight.copy_(found.dequantize() if is_quantized(found) else found))
             if bias is not None:
                 bias.copy_(found_bias)
             comfy.ops.uncast_bias_weight(layer, found, found_bias, borrowed)

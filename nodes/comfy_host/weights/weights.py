@@ -7,7 +7,7 @@ import torch
 
 from ....skrr_engine.digest import digest_json, digest_tensors
 
-__all__ = ["count_parameters", "is_ggml", "is_quantized", "patch_digest", "raw_tensors", "rewrap"]
+__all__ = ["count_parameters", "is_ggml", "is_quantized", "patch_digest", "raw_tensors", "rewrap", "smooth"]
 
 
 def is_ggml(tensor) -> bool:
@@ -18,6 +18,13 @@ def is_ggml(tensor) -> bool:
 def is_quantized(tensor) -> bool:
     """Whether `tensor` is a QuantizedTensor of comfy-kitchen: a wrapper over integer or fp8 data and scales."""
     return hasattr(tensor, "_qdata")
+
+
+def smooth(layer, matrix: torch.Tensor) -> torch.Tensor:
+    """Takes into `matrix`, a copy of the weight of `layer`, what the layer multiplies its input with before (AWQ files
+    do); most do not. In place."""
+    scale = getattr(layer, "pre_quant_scale", None)
+    return matrix if scale is None else matrix.mul_(scale.detach().to(matrix))
 
 
 def count_parameters(module) -> int:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ..dynamic_vram import CARD, simulate, wide_clip
-from ..formats import FORMATS, make_clip
+from ..formats import FORMATS, ODD, make_clip, make_odd
 from ..steps import REUSE, SKIP, TEXT, make_lora, with_lora
 from ..tiny_models import pixart_clip, pixart_model, sd1_clip
 
@@ -61,6 +61,13 @@ def test_every_format(walk, folder, name, lora):
         assert narrow.dtype == torch.float32
         assert 0 < apart(narrow, found) < tolerance
     assert stack.working_bytes > 0
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_layers_that_change_their_input(walk, what):
+    """Up to rounding: the change is in the matrix here."""
+    expected, found = walk(make_odd(what))[0], walk(make_odd(what), feed=True)[0]
+    assert apart(found, expected) < 0.03
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16], ids=str)
