@@ -14,7 +14,7 @@ from skrr_engine.plans.plan_json import loads
 
 from .test_search import drawn_is_known, holds_plan, save, wait_for_levels
 
-DEMO = Path(__file__).parents[2] / "workflows" / "skrr_demo.json"
+DEMO = Path(__file__).parents[2] / "workflows" / "skrr_1_demo.json"
 pytestmark = pytest.mark.skipif(
     not os.environ.get("SKRR_SLOW_TESTS"), reason="set SKRR_SLOW_TESTS: it takes minutes"
 )

@@ -14,6 +14,12 @@ FIT = """() => {
   app.canvas.ds.offset = [110 / scale - left, 100 / scale - top]
   app.canvas.setDirty(true, true)
 }"""
+CORNER = """() => {
+  const least = [0, 1].map((side) => Math.min(...app.rootGraph.nodes.map((node) => node.pos[side] - (side ? 30 : 0))))
+  const box = app.canvas.canvas.getBoundingClientRect()
+  const at = app.canvas.ds.convertOffsetToCanvas(least)
+  return [box.left + at[0], box.top + at[1]]
+}"""
 OVERLAPS = """() => {
   const boxes = app.rootGraph.nodes.map((node) => ({ type: node.type, box: [...node.pos, ...node.size] }))
   const apart = ([x, y, w, h], [a, b, c, d]) => x + w <= a || a + c <= x || y + h <= b - 30 || b + d <= y - 30
@@ -22,10 +28,15 @@ OVERLAPS = """() => {
 }"""
 
 
+LEFT, TOP = 60, 80  # the side bar, and the tabs with the menu below them
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_workflow_opens_without_overlaps(tabs, path):
     tab = tabs()
     tab.drop(path.read_text(encoding="utf-8"), path.name)
+    corner = tab.page.evaluate(CORNER)
+    assert corner[0] > LEFT and corner[1] > TOP
     tab.page.evaluate(FIT)
     tab.page.locator(".skrr-panel").first.wait_for()
     tab.page.wait_for_timeout(1500)  # panels ask the server, then the nodes grow

@@ -20,8 +20,10 @@ from .steps import plan_for
 from .ui_graphs import check, to_api
 
 FILES = sorted((PACK / "workflows").glob("*.json"))
-TINY = {"flux1_dev_preset": "flux", "sd3_preset": "sd3", "pixart_sigma_preset": "pixart", "compare": "flux"}
-TINY |= {"search_once": "flux", "skrr_demo": "pixart", "free_parts": "klein"}
+TINY = {"skrr_3_plan_flux1_dev": "flux", "skrr_3_plan_sd3": "sd3", "skrr_3_plan_pixart_sigma": "pixart"}
+TINY |= {"skrr_4_compare": "flux", "skrr_4_search": "flux", "skrr_1_demo": "pixart", "skrr_2_free_flux2_klein": "klein"}
+DIRECTORIES = {"checkpoints", "diffusion_models", "text_encoders", "vae"}
+TINY_PLAN = "of the tiny encoder.json"
 WEIGHTS = PACK / "skrr_engine" / "demo" / "weights"
 # Loaders -> which output of SkrrTestModels (MODEL, CLIP, VAE) each of theirs is.
 LOADERS = {
@@ -35,6 +37,7 @@ def server():
     with tempfile.TemporaryDirectory(prefix="skrr-models-") as folder:
         model_files.write_ordinary_files(Path(folder))
         with Server(find_comfy_roots()[0], models=Path(folder)) as running:
+            running.plans = Path(folder) / "skrr"
             yield running
 
 
@@ -72,7 +75,7 @@ def break_link(graph):
 
 
 def break_type(graph):
-    graph["nodes"][5]["type"] = "SkrrAplly"
+    next(n for n in graph["nodes"] if n["type"] == "SkrrApply")["type"] = "SkrrAplly"
 
 
 def break_input(graph):
@@ -88,7 +91,7 @@ BREAKS = [break_values, break_order, break_link, break_type, break_input, break_
 
 @pytest.mark.parametrize("damage", BREAKS, ids=lambda damage: damage.__name__)
 def test_the_check_finds_what_is_wrong(info, damage):
-    graph = read("flux1_dev_preset")
+    graph = read("skrr_3_plan_flux1_dev")
     check(graph, info)
     damage(graph)
     with pytest.raises((AssertionError, IndexError)):
@@ -117,6 +120,29 @@ def test_nodes_do_not_overlap_and_groups_hold_theirs(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_that_is_named_can_be_downloaded(path):
+    """As the page's dialog of missing models wants it: name, address and folder, in the node that loads the file."""
+    named = 0
+    for node in read(path.stem)["nodes"]:
+        values = [value for value in node.get("widgets_values", ()) if isinstance(value, str)]
+        files = [value for value in values if value.endswith((".safetensors", ".pth")) and " " not in value]
+        models = node.get("properties", {}).get("models", [])
+        assert [model["name"] for model in models] == files, node["type"]
+        for model in models:
+            assert model["url"].startswith("https://huggingface.co/") and model["url"].endswith("/" + model["name"])
+            assert "/resolve/main/" in model["url"] and model["directory"] in DIRECTORIES
+        named += len(models)
+    assert named or path.stem == "skrr_1_demo"
+
+
+def test_every_workflow_has_skrr_in_its_title_and_the_demo_is_the_first():
+    assert FILES[0].stem == "skrr_1_demo"
+    for path in FILES:
+        (note,) = (node for node in read(path.stem)["nodes"] if node["type"] == "MarkdownNote")
+        assert path.stem.startswith("skrr_") and note["widgets_values"][0].startswith("# Skrr: ")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_thumbnail_has_the_same_name(path):
     with Image.open(path.with_suffix(".jpg")) as picture:
         assert picture.format == "JPEG" and picture.size == (640, 400)
@@ -137,6 +163,8 @@ def with_stand_ins(posted, family, plan):
                 inputs["text"] = plan
             case "SkrrApply" if "plan" in inputs:
                 inputs["sparsity"] = 0.001
+            case "SkrrApply" if inputs["sparsity"]:
+                inputs |= {"sparsity": 0.001, "source": TINY_PLAN}
             case "SkrrCalibrate":
                 inputs |= {"prompts": "text", "text": "a red fox\ntwo lanterns", "limit": 2}
             case "SkrrSearch":
@@ -153,6 +181,8 @@ def test_a_workflow_runs_on_tiny_models(server, info, pack, name):
     family = TINY[name]
     make = {"flux": tiny_models.flux_clip, "sd3": tiny_models.sd3_clip, "pixart": tiny_models.pixart_clip}.get(family)
     plan = "" if make is None else pack("skrr_engine.plans.plan_json").dumps(plan_for(pack, make(), (3, 5)))
+    server.plans.mkdir(exist_ok=True)
+    (server.plans / TINY_PLAN).write_text(plan)
     posted = to_api(read(name), info)
     result = server.run(with_stand_ins(posted, family, plan), timeout=1800)
     assert result.status == "success", result.error
@@ -160,17 +190,17 @@ def test_a_workflow_runs_on_tiny_models(server, info, pack, name):
     assert wanted <= {*result.executed, *result.cached}
     said = " ".join(text for shown in result.outputs.values() for text in shown.get("text", ()))
     words = {
-        "search_once": ("discrepancy", "Saved as my flux plan.json"),
-        "skrr_demo": ("Verdict: ", "sub-blocks skipped", "Pictures: "),
-        "compare": ("Verdict: ", "2 of 12 sub-blocks skipped", "Pictures: "),
-        "free_parts": ("9 layers", "this CLIP reads layers 9, 18 and 27 of 36"),
+        "skrr_4_search": ("discrepancy", "Saved as my flux plan.json"),
+        "skrr_1_demo": ("Verdict: ", "sub-blocks skipped", "Pictures: "),
+        "skrr_4_compare": ("Verdict: ", "2 of 12 sub-blocks skipped", "Pictures: "),
+        "skrr_2_free_flux2_klein": ("9 layers", "this CLIP reads layers 9, 18 and 27 of 36"),
     }
     assert all(word in said for word in words.get(name, ("2 of 12 sub-blocks skipped",)))
 
 
 def test_the_loading_workflow_runs_on_a_file(server, info, pack):
     """SkrrCLIPLoader needs a real file: a real-size CLIP-L, as SD3 takes it alone."""
-    posted = to_api(read("load_pruned"), info)
+    posted = to_api(read("skrr_4_load_less"), info)
     from comfy import sd1_clip
 
     trees, plans = pack("nodes.comfy_host.encoders.clip"), pack("skrr_engine.plans.plan")
@@ -203,7 +233,7 @@ def test_the_loading_workflow_runs_on_a_file(server, info, pack):
 
 def test_the_demo_calibrates_on_its_own_world(pack):
     """The pack's prompts for photographs would say nothing about a model that knows coloured shapes."""
-    (node,) = (node for node in read("skrr_demo")["nodes"] if node["type"] == "SkrrCalibrate")
+    (node,) = (node for node in read("skrr_1_demo")["nodes"] if node["type"] == "SkrrCalibrate")
     prompts, text, _ = node["widgets_values"]
     captions = pack("skrr_engine.demo.world.scoring").calibration_captions(64)
     assert prompts == "text" and text.split("\n") == captions
@@ -211,7 +241,7 @@ def test_the_demo_calibrates_on_its_own_world(pack):
 
 def test_the_demo_runs_as_it_is(server, info):
     """Nothing stands in for anything: search, two pictures, report."""
-    result = server.run(to_api(read("skrr_demo"), info), timeout=1800)
+    result = server.run(to_api(read("skrr_1_demo"), info), timeout=1800)
     assert result.status == "success", result.error
     said = " ".join(text for shown in result.outputs.values() for text in shown.get("text", ()))
     assert "Verdict: " in said and "sub-blocks skipped" in said and "Pictures: " in said
@@ -219,7 +249,7 @@ def test_the_demo_runs_as_it_is(server, info):
 
 def test_the_free_picture_is_the_dense_one(server, info):
     """The workflow of free parts with Skrr Apply, and with the prompt taken from the loader: equal pixel by pixel."""
-    posted = with_stand_ins(to_api(read("free_parts"), info), tiny_language.KLEIN, "")
+    posted = with_stand_ins(to_api(read("skrr_2_free_flux2_klein"), info), tiny_language.KLEIN, "")
     dense = copy.deepcopy(posted)
     (apply,) = (number for number, node in posted.items() if node["class_type"] == "SkrrApply")
     for node in dense.values():

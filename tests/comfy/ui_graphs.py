@@ -9,7 +9,7 @@ CONTROLS = {"fixed", "increment", "decrement", "randomize"}
 NOTES = {"MarkdownNote", "Note"}
 # Inputs that name a file of the user's.
 FILES = {"unet_name", "clip_name", "clip_name1", "clip_name2", "clip_name3", "vae_name", "ckpt_name", "file"}
-FILES |= {f"file{number}" for number in range(1, 5)}
+FILES |= {"text_encoder", *(f"file{number}" for number in range(1, 5))}
 
 
 def to_api(graph: dict, info: dict) -> dict:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from skrr_engine.demo.world.scoring import calibration_captions
 
+from . import workflow_free as free
 from .workflow_maker import Graph
+from .workflow_parts import APPLY, LOADER, PLAN, PROMPT, SAVE_PLAN, SEARCH, frames, sampler, smaller
 
 __all__ = ["GRAPHS"]
 
-PROMPT = (
-    "a red fox in a yellow raincoat reading a paper map under a street lantern, rain, evening, two paper boats in the "
-    "gutter, photograph"
-)
 FLUX_FILES = """**Files** (in `ComfyUI/models/…`)
 - `diffusion_models/` flux1-dev.safetensors
 - `text_encoders/` t5xxl_fp16.safetensors (or t5xxl_fp8_e4m3fn.safetensors), clip_l.safetensors
@@ -28,57 +26,34 @@ def _flux_loaders(g: Graph, x: int, y: int):
     return unet, clip, vae
 
 
-# What the page draws on these nodes takes room: their heights.
-PLAN, APPLY, LOADER, SAVE_PLAN, SEARCH = 570, 530, 680, 400, 900
-APPLY_ALONE = 420
-
-
-def _smaller(g: Graph, clip, x: int, y: int):
-    """Skrr Load Plan and Skrr Apply, one below the other; and to their right, below the prompts, the report."""
-    plan = g.node("SkrrLoadPlan", (x, y), 400, PLAN, clip=clip)
-    apply = g.node("SkrrApply", (x, plan.bottom + 60), 400, APPLY, clip=clip, plan=plan[0], sparsity=0.4)
-    report = g.node("PreviewAny", (x + 480, 820), 400, 270, called="What was removed", source=apply[1])
-    return plan, apply, report
-
-
-def _sampler(g: Graph, at, model, positive, negative, latent, vae, prefix: str, high: int = 560, **settings):
-    """KSampler, VAE Decode and Save Image, one below the other; returned as a tuple."""
-    sampler = g.node(
-        "KSampler", at, model=model, positive=positive, negative=negative, latent_image=latent, seed=7, **settings
-    )
-    decode = g.node("VAEDecode", (at[0], sampler.bottom + 60), samples=sampler[0], vae=vae)
-    save = g.node("SaveImage", (sampler.right + 40, at[1]), 480, high, images=decode[0], filename_prefix=prefix)
-    return sampler, decode, save
-
-
-def flux1_dev_preset(g: Graph) -> None:
+def flux1_dev(g: Graph) -> None:
     """FLUX.1-dev with the published plan."""
     g.note(
-        "# FLUX.1-dev, text encoder 40 % smaller\n\n"
+        "# Skrr: FLUX.1-dev, text encoder 40 % smaller\n\n"
         "Nothing new to download: **Skrr Apply** stands between the CLIP loader and the prompt and takes out of T5-XXL "
         "what FLUX misses least. fp16: 9.5 GB become 5.7 GB; fp8: 4.8 GB become 2.8 GB.\n\n"
         f"{FLUX_FILES}\n"
-        "**Try**: move `sparsity` between 0 (unchanged) and 0.4, with the seed fixed. The plan is the published one, "
+        "**Try**: click the marks in **Skrr Apply**: 0 is only what goes free. The plan is the published one, "
         "found by the authors of the method; this pack has not measured it on real weights.",
         (0, 0), (360, 560),
     )  # fmt: skip
     unet, clip, vae = _flux_loaders(g, 420, 0)
-    plan, apply, report = _smaller(g, clip[0], 840, 0)
+    apply, report = smaller(g, clip[0], 840, 0)
     text = g.node("CLIPTextEncode", (1320, 0), 400, clip=apply[0], text=PROMPT)
     guidance = g.node("FluxGuidance", (1320, text.bottom + 60), 400, conditioning=text[0], guidance=3.5)
     nothing = g.node("ConditioningZeroOut", (1320, guidance.bottom + 60), 400, conditioning=text[0])
     latent = g.node("EmptySD3LatentImage", (1320, nothing.bottom + 60), 400, width=1024, height=1024)
-    sampling = _sampler(
+    sampling = sampler(
         g, (1780, 0), unet[0], guidance[0], nothing[0], latent[0], vae[0], "skrr_flux", 930, steps=20, cfg=1.0,
         sampler_name="euler", scheduler="simple",
     )  # fmt: skip
-    _frames(g, (unet, clip, vae), report, (plan, apply), (text, guidance, nothing, latent), sampling)
+    frames(g, (unet, clip, vae), report, (apply,), (text, guidance, nothing, latent), sampling)
 
 
-def sd3_preset(g: Graph) -> None:
+def sd3(g: Graph) -> None:
     """SD3 with the published plan for its T5-XXL."""
     g.note(
-        "# Stable Diffusion 3, T5-XXL 40 % smaller\n\n"
+        "# Skrr: Stable Diffusion 3, T5-XXL 40 % smaller\n\n"
         "SD3 has three text encoders; only the large one, T5-XXL, is made smaller. CLIP-L and CLIP-G stay whole.\n\n"
         "**Files** (in `ComfyUI/models/…`)\n"
         "- `checkpoints/` sd3_medium.safetensors\n"
@@ -93,21 +68,21 @@ def sd3_preset(g: Graph) -> None:
     named = {f"clip_name{n}": file for n, file in enumerate(files, 1)}
     clip = g.node("TripleCLIPLoader", (420, model.bottom + 60), **named)
     shift = g.node("ModelSamplingSD3", (420, clip.bottom + 60), model=model[0], shift=3.0)
-    plan, apply, report = _smaller(g, clip[0], 840, 0)
+    apply, report = smaller(g, clip[0], 840, 0)
     text = g.node("CLIPTextEncode", (1320, 0), 400, clip=apply[0], text=PROMPT)
     negative = g.node("CLIPTextEncode", (1320, text.bottom + 60), 400, called="Negative", clip=apply[0], text="")
     latent = g.node("EmptySD3LatentImage", (1320, negative.bottom + 60), 400, width=1024, height=1024)
-    sampling = _sampler(
+    sampling = sampler(
         g, (1780, 0), shift[0], text[0], negative[0], latent[0], model[2], "skrr_sd3", 930, steps=28, cfg=4.5,
         sampler_name="dpmpp_2m", scheduler="sgm_uniform",
     )  # fmt: skip
-    _frames(g, (model, clip, shift), report, (plan, apply), (text, negative, latent), sampling)
+    frames(g, (model, clip, shift), report, (apply,), (text, negative, latent), sampling)
 
 
-def pixart_sigma_preset(g: Graph) -> None:
+def pixart_sigma(g: Graph) -> None:
     """PixArt-Sigma with the published plan, the only one with published re-use pairs."""
     g.note(
-        "# PixArt-Sigma, T5-XXL 42 % smaller\n\n"
+        "# Skrr: PixArt-Sigma, T5-XXL 42 % smaller\n\n"
         "PixArt is small (0.6 billion parameters), its text encoder is not (4.8 billion). Its published plan also "
         "re-uses kept parts in the place of removed ones.\n\n"
         "**Files** (in `ComfyUI/models/…`)\n"
@@ -121,51 +96,21 @@ def pixart_sigma_preset(g: Graph) -> None:
     unet = g.node("UNETLoader", (420, 0), unet_name="PixArt-Sigma-XL-2-1024-MS.pth")
     clip = g.node("CLIPLoader", (420, unet.bottom + 60), clip_name="t5xxl_fp16.safetensors", type="pixart")
     vae = g.node("VAELoader", (420, clip.bottom + 60), vae_name="sdxl_vae.safetensors")
-    plan, apply, report = _smaller(g, clip[0], 840, 0)
+    apply, report = smaller(g, clip[0], 840, 0)
     text = g.node("CLIPTextEncode", (1320, 0), 400, clip=apply[0], text=PROMPT)
     negative = g.node("CLIPTextEncode", (1320, text.bottom + 60), 400, called="Negative", clip=apply[0], text="")
     latent = g.node("EmptyLatentImage", (1320, negative.bottom + 60), 400, width=1024, height=1024)
-    sampling = _sampler(
+    sampling = sampler(
         g, (1780, 0), unet[0], text[0], negative[0], latent[0], vae[0], "skrr_pixart", 930, steps=20, cfg=4.5,
         sampler_name="dpmpp_2m", scheduler="normal",
     )  # fmt: skip
-    _frames(g, (unet, clip, vae), report, (plan, apply), (text, negative, latent), sampling)
+    frames(g, (unet, clip, vae), report, (apply,), (text, negative, latent), sampling)
 
 
-def free_parts(g: Graph) -> None:
-    """FLUX.2 klein without what it never reads of its text encoder: one node, no plan."""
-    g.note(
-        "# FLUX.2 klein, the same picture with less text encoder\n\n"
-        "The text encoder of klein 4B is a language model, Qwen3-4B. klein reads layers 9, 18 and 27 of its 36: the "
-        "last nine are never used. **Skrr Apply** finds such parts by itself and takes them out. No plan, no search, "
-        "and no bit of any picture changes.\n\n"
-        "**Files** (in `ComfyUI/models/…`)\n"
-        "- `diffusion_models/` flux-2-klein-4b-fp8.safetensors\n"
-        "- `text_encoders/` qwen_3_4b.safetensors\n"
-        "- `vae/` flux2-vae.safetensors\n\n"
-        "It is the same for every other image model: put the node between your CLIP loader and the prompt.\n\n"
-        "**Try**: bypass **Skrr Apply** (Ctrl+B) and run again with the same seed.",
-        (0, 0), (360, 560),
-    )  # fmt: skip
-    unet = g.node("UNETLoader", (420, 0), unet_name="flux-2-klein-4b-fp8.safetensors")
-    clip = g.node("CLIPLoader", (420, unet.bottom + 60), clip_name="qwen_3_4b.safetensors", type="flux2")
-    vae = g.node("VAELoader", (420, clip.bottom + 60), vae_name="flux2-vae.safetensors")
-    apply = g.node("SkrrApply", (840, 0), 400, APPLY_ALONE, clip=clip[0])
-    report = g.node("PreviewAny", (840, apply.bottom + 160), 400, 270, called="What was removed", source=apply[1])
-    text = g.node("CLIPTextEncode", (1320, 0), 400, clip=apply[0], text=PROMPT)
-    nothing = g.node("ConditioningZeroOut", (1320, text.bottom + 60), 400, conditioning=text[0])
-    latent = g.node("EmptyFlux2LatentImage", (1320, nothing.bottom + 60), 400, width=1024, height=1024)
-    sampling = _sampler(
-        g, (1780, 0), unet[0], text[0], nothing[0], latent[0], vae[0], "skrr_klein", 930, steps=4, cfg=1.0,
-        sampler_name="euler", scheduler="simple",
-    )  # fmt: skip
-    _frames(g, (unet, clip, vae), report, (apply,), (text, nothing, latent), sampling)
-
-
-def search_once(g: Graph) -> None:
+def search(g: Graph) -> None:
     """Calibrate, search, save: a plan for the encoder and the image model at hand."""
     g.note(
-        "# Search once, use it from then on\n\n"
+        "# Skrr: search once, use it from then on\n\n"
         "Finds out which parts of *your* text encoder *your* image model misses least, and saves the plan into "
         "`models/skrr`. No picture is made and FLUX itself is not loaded: **Skrr Projection** reads the few MB it "
         "takes.\n\n"
@@ -183,22 +128,22 @@ def search_once(g: Graph) -> None:
     clip = g.node("DualCLIPLoader", (460, 0), type="flux", **files)
     model = g.node("SkrrProjection", (460, clip.bottom + 80), file="flux1-dev.safetensors")
     prompts = g.node("SkrrCalibrate", (860, 0), 380, clip=clip[0], model=model[0])
-    search = g.node(
+    found = g.node(
         "SkrrSearch", (1300, 0), 460, SEARCH, clip=clip[0], model=model[0], calibration=prompts[0], encoder="t5xxl",
         name="my flux plan",
     )  # fmt: skip
-    report = g.node("PreviewAny", (1820, 0), 460, 400, called="The levels found", source=search[1])
-    save = g.node("SkrrSavePlan", (1820, 500), 460, SAVE_PLAN, plan=search[0], filename="my flux plan")
+    report = g.node("PreviewAny", (1820, 0), 460, 400, called="The levels found", source=found[1])
+    save = g.node("SkrrSavePlan", (1820, 500), 460, SAVE_PLAN, plan=found[0], filename="my flux plan")
     g.group("Load", "load", clip, model)
     g.group("Prompts to measure on", "prompt", prompts)
-    g.group("Search", "skrr", search)
+    g.group("Search", "skrr", found)
     g.group("Keep", "sample", report, save)
 
 
 def compare(g: Graph) -> None:
     """The same prompt and seed with the dense and the pruned encoder, and SkrrReport on both."""
     g.note(
-        "# Dense against pruned\n\n"
+        "# Skrr: dense against pruned\n\n"
         "The same prompt and seed twice: above with the whole text encoder, below with the smaller one. **Skrr "
         "Report** says in figures and words what the difference is, and its plot is saved as a picture.\n\n"
         "A picture that is different is not worse. Look at several seeds before you choose a `sparsity`.\n\n"
@@ -215,7 +160,7 @@ def compare(g: Graph) -> None:
         text = g.node("CLIPTextEncode", (1800, y), 320, 120, called=f"Prompt, {name}", clip=source, text=prompt[0])
         guidance = g.node("FluxGuidance", (1800, text.bottom + 50), conditioning=text[0], guidance=3.5)
         nothing = g.node("ConditioningZeroOut", (1800, guidance.bottom + 50), conditioning=text[0])
-        sampling = _sampler(
+        sampling = sampler(
             g, (2160, y), unet[0], guidance[0], nothing[0], latent[0], vae[0], f"skrr_{name}", steps=20, cfg=1.0,
             sampler_name="euler", scheduler="simple",
         )  # fmt: skip
@@ -234,10 +179,10 @@ def compare(g: Graph) -> None:
     g.group("Compare", "skrr", report, words, save)
 
 
-def load_pruned(g: Graph) -> None:
+def load_less(g: Graph) -> None:
     """Read only what the plan keeps, and keep it as a file of its own."""
     g.note(
-        "# Never load the rest\n\n"
+        "# Skrr: never load the rest\n\n"
         "**Skrr CLIP Loader** reads from the files only what the plan keeps: RAM never holds the whole T5-XXL. "
         "**Skrr Save Encoder** writes what is left as one file, with the plan inside.\n\n"
         "Next time choose `t5xxl_skrr.safetensors` in `file1` (press R first, so that the page sees it), take the "
@@ -258,7 +203,7 @@ def load_pruned(g: Graph) -> None:
     guidance = g.node("FluxGuidance", (1300, text.bottom + 60), 400, conditioning=text[0], guidance=3.5)
     nothing = g.node("ConditioningZeroOut", (1300, guidance.bottom + 60), 400, conditioning=text[0])
     latent = g.node("EmptySD3LatentImage", (1300, nothing.bottom + 60), 400, width=1024, height=1024)
-    sampling = _sampler(
+    sampling = sampler(
         g, (1760, 0), unet[0], guidance[0], nothing[0], latent[0], vae[0], "skrr_flux", 930, steps=20, cfg=1.0,
         sampler_name="euler", scheduler="simple",
     )  # fmt: skip
@@ -269,10 +214,10 @@ def load_pruned(g: Graph) -> None:
     g.group("Picture", "sample", *sampling)
 
 
-def skrr_demo(g: Graph) -> None:
+def demo(g: Graph) -> None:
     """The whole method on the small pipeline that comes with the pack: no files."""
     g.note(
-        "# Try Skrr here\n\n"
+        "# Skrr: try it here\n\n"
         "Everything here comes with the pack: a small image model and its text encoder, trained on simple scenes. "
         "Press **Run**: the encoder is searched, made smaller, and both versions paint the same prompt. **Skrr "
         "Calibrate** holds 64 captions of the model's own kind.\n\n"
@@ -286,11 +231,11 @@ def skrr_demo(g: Graph) -> None:
         "SkrrCalibrate", (420, models.bottom + 80), 340, 420, clip=models[1], model=models[0], prompts="text",
         text=captions,
     )  # fmt: skip
-    search = g.node(
+    found = g.node(
         "SkrrSearch", (840, 0), 440, SEARCH, clip=models[1], model=models[0], calibration=prompts[0], sparsity=0.4,
         beam=1, name="demo",
     )  # fmt: skip
-    apply = g.node("SkrrApply", (1340, 0), 400, APPLY, clip=models[1], plan=search[0], sparsity=0.4)
+    apply = g.node("SkrrApply", (1340, 0), 400, APPLY, clip=models[1], plan=found[0], sparsity=0.4)
     text = "three white squares"
     prompt = g.node("PrimitiveStringMultiline", (1340, apply.bottom + 120), 400, called="Prompt", value=text)
     latent = g.node("EmptyLatentImage", (1340, prompt.bottom + 60), 400, width=64, height=64)
@@ -310,7 +255,7 @@ def skrr_demo(g: Graph) -> None:
         dense_picture=rows[0][3][0], pruned_picture=rows[1][3][0],
     )  # fmt: skip
     g.group("Comes with the pack", "load", models, prompts)
-    g.group("Search", "skrr", search)
+    g.group("Search", "skrr", found)
     g.group("Make it smaller", "skrr", apply)
     g.group("The same for both", "prompt", prompt, latent)
     g.group("Dense", "sample", *rows[0])
@@ -318,22 +263,18 @@ def skrr_demo(g: Graph) -> None:
     g.group("Compare", "skrr", report)
 
 
-def _frames(g: Graph, load, report, smaller, prompt, sampling) -> None:
-    g.group("1  Load", "load", *load)
-    g.group("2  Make the text encoder smaller", "skrr", *smaller)
-    g.group("3  Prompt", "prompt", *prompt)
-    g.group("4  Picture", "sample", *sampling)
-    g.group("Report", "note", report)
-
-
-# The file's name without its ending -> how it is drawn.
+# The file's name without its ending -> how it is drawn. The page lists them by their names: the demo comes first.
 GRAPHS = {
-    "free_parts": free_parts,
-    "flux1_dev_preset": flux1_dev_preset,
-    "sd3_preset": sd3_preset,
-    "pixart_sigma_preset": pixart_sigma_preset,
-    "search_once": search_once,
-    "compare": compare,
-    "load_pruned": load_pruned,
-    "skrr_demo": skrr_demo,
+    "skrr_1_demo": demo,
+    "skrr_2_free_flux2_klein": free.flux2_klein,
+    "skrr_2_free_z_image": free.z_image,
+    "skrr_2_free_qwen_image": free.qwen_image,
+    "skrr_2_free_wan": free.wan,
+    "skrr_2_free_ltx2": free.ltx2,
+    "skrr_3_plan_flux1_dev": flux1_dev,
+    "skrr_3_plan_sd3": sd3,
+    "skrr_3_plan_pixart_sigma": pixart_sigma,
+    "skrr_4_search": search,
+    "skrr_4_compare": compare,
+    "skrr_4_load_less": load_less,
 }

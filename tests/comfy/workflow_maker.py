@@ -10,6 +10,8 @@ import json
 import uuid
 from dataclasses import dataclass, field
 
+from .workflow_models import models_of
+
 __all__ = ["Graph", "Node", "has_control", "inputs_of", "is_widget"]
 
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
@@ -31,7 +33,8 @@ def inputs_of(definition: dict) -> dict[str, tuple]:
 
 def is_widget(kind, options: dict) -> bool:
     """Whether the page makes a widget of an input, and not only a socket."""
-    return (isinstance(kind, list) or kind in WIDGETS) and not options.get("forceInput")
+    known = isinstance(kind, list) or WIDGETS.issuperset(kind.split(","))  # "FLOAT,INT": takes links of both
+    return known and not options.get("forceInput")
 
 
 def has_control(name: str, kind, options: dict) -> bool:
@@ -111,6 +114,8 @@ class Graph:
         ours = definition["python_module"].startswith("custom_nodes")
         properties = {"Node name for S&R": kind}
         properties |= {"cnr_id": "skrr", "ver": self.pack_version} if ours else {"cnr_id": "comfy-core"}
+        if models := models_of({name: given.get(name) for name in widgets}):
+            properties["models"] = models
         made.data = {"inputs": inputs, "outputs": outputs, "properties": properties}
         if values:
             made.data["widgets_values"] = values
@@ -158,7 +163,7 @@ class Graph:
                 "links": self.links,
                 "groups": self.groups,
                 "config": {},
-                "extra": {"ds": {"scale": 0.6, "offset": [80, 160]}},
+                "extra": {"ds": {"scale": 0.6, "offset": [160, 220]}},
                 "version": 0.4,
             },
             indent=1,

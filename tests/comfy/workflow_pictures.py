@@ -17,14 +17,18 @@ WIRES = {
     "SKRR_PROJECTION": "#b39ddb",
 }  # fmt: skip
 TITLES = {
-    "free_parts": ("FLUX.2 klein", "same picture, less text encoder, no plan"),
-    "flux1_dev_preset": ("FLUX.1-dev", "published plan: T5-XXL 40 % smaller"),
-    "sd3_preset": ("Stable Diffusion 3", "published plan: T5-XXL 40 % smaller"),
-    "pixart_sigma_preset": ("PixArt-Sigma", "published plan: T5-XXL 42 % smaller"),
-    "search_once": ("Search once", "a plan of your own, saved for later"),
-    "compare": ("Dense against pruned", "same prompt, same seed, one report"),
-    "load_pruned": ("Never load the rest", "read and save only what is kept"),
-    "skrr_demo": ("Try it here", "no files needed: search, shrink, compare"),
+    "skrr_1_demo": ("Try it here", "no files needed: search, shrink, compare"),
+    "skrr_2_free_flux2_klein": ("FLUX.2 klein", "same picture, less text encoder, no plan"),
+    "skrr_2_free_z_image": ("Z-Image", "same picture, less text encoder, no plan"),
+    "skrr_2_free_qwen_image": ("Qwen-Image", "same picture, less text encoder, no plan"),
+    "skrr_2_free_wan": ("Wan 2.2", "same video, less text encoder on the card"),
+    "skrr_2_free_ltx2": ("LTX-2", "same video, less text encoder, no plan"),
+    "skrr_3_plan_flux1_dev": ("FLUX.1-dev", "published plan: T5-XXL 40 % smaller"),
+    "skrr_3_plan_sd3": ("Stable Diffusion 3", "published plan: T5-XXL 40 % smaller"),
+    "skrr_3_plan_pixart_sigma": ("PixArt-Sigma", "published plan: T5-XXL 42 % smaller"),
+    "skrr_4_search": ("Search once", "a plan of your own, saved for later"),
+    "skrr_4_compare": ("Dense against pruned", "same prompt, same seed, one report"),
+    "skrr_4_load_less": ("Never load the rest", "read and save only what is kept"),
 }
 
 
