@@ -61,12 +61,16 @@ class Bench:
         """The discrepancy over the captions of the report."""
         return self._objective(self.report)
 
+    def fit_and_selection(self) -> tuple[Objective, Objective]:
+        """What corrections are fitted on, and what chooses among them."""
+        return self._objective(self.fit), self._objective(self.selection)
+
     def _objective(self, captions: list[str]) -> Objective:
         return Objective(self.pipeline.encoder.stack, calibration_of(self.pipeline, captions), self.pipeline.projection)
 
     def dense(self) -> dict:
         """What the dense pipeline's pictures score."""
-        return {"D": 0.0, "null norm": 1.0, **self._score(self.pipeline, None)}
+        return {"D": 0.0, "null norm": 1.0, **self.drawn(self.pipeline, None)}
 
     def measure(self, order: list[int], way: str, pictures: bool = False) -> dict:
         """D on the report's captions, seconds of the fit, bytes and, if asked, the score of the plan that skips
@@ -82,11 +86,11 @@ class Bench:
         found = {"D": value.value, "null norm": value.null_norm, **about}
         if pairs:
             found["pairs"] = sorted(pairs.items())
-        return {**found, **self._score(pipeline, assignment)} if pictures else found
+        return {**found, **self.drawn(pipeline, assignment)} if pictures else found
 
     def _corrected(self, assignment: Assignment, way: str):
         began = time.perf_counter()
-        fit, selection = self._objective(self.fit), self._objective(self.selection)
+        fit, selection = self.fit_and_selection()
         found = fit_corrections(fit, selection, assignment, replace(KINDS[way], stored=STORED))
         seconds = time.perf_counter() - began
         one = found.corrections.applied(self.pipeline.encoder.stack)
@@ -101,7 +105,7 @@ class Bench:
         }
         return one.stack, one.assignment, about
 
-    def _score(self, pipeline: Pipeline, assignment: Assignment | None) -> dict:
+    def drawn(self, pipeline: Pipeline, assignment: Assignment | None) -> dict:
         """Pictures of all cases, judged."""
         captions, seeds = [case.caption for case in self.cases], [case.seed for case in self.cases]
         verdicts = right(self.cases, pipeline.pictures(captions, seeds, assignment))
