@@ -26,7 +26,7 @@ export class Keeper {
     this.run = null
     this.basis = null // the `basis` of the plan when the server's memory was made, as far as the page can see
     this.freed = null // the `freeBasis` of the free parts in that memory
-    this.failure = null // {workflow, text} of the last run, if it failed at this node
+    this.failure = null // {workflow, text} of the last run, if it failed at this node; {workflow, stopped}, if before it
     this.number = 0
     this.last = Promise.resolve() // what was heard of searches is taken in one by one, in order
   }
@@ -68,8 +68,11 @@ export class Keeper {
     const [state, answer] = await Promise.all([this.known(place), this.plan(source, owner)])
     if (number !== this.number) return // asked again meanwhile
     this.state = state
-    this.basis ??= this.seen.basis
-    this.freed ??= this.seen.free
+    if (state.stopped) this.failure ??= { workflow: this.seen.workflow, stopped: true }
+    else {
+      this.basis ??= this.seen.basis
+      this.freed ??= this.seen.free
+    }
     // Where the page cannot see what makes the plan, the server knows what this node was given. Of a plan that hangs on
     // another CLIP or switch than before, it knows nothing yet.
     const given = !seesPlan(source) && linked(this.face) && state.plan ? { plan: state.plan, exact: {} } : null
@@ -144,14 +147,18 @@ export class Keeper {
     if (detail.workflow !== workflow || (detail.node !== place && detail.node !== owner)) return
     this.basis = this.seen.basis
     if (detail.node === place) this.freed = this.seen.free
+    if (detail.node === place && this.failure?.stopped) this.failure = null
     this.refresh(false)
   }
 
-  /** A run of `workflow` failed at a node, of which the event has id and class. */
-  heardError(detail, workflow) {
-    const here = this.face.places().includes(String(detail.node_id)) && detail.node_type === this.face.type
-    if (!here || workflow !== this.host.workflowId()) return
-    this.failure = { workflow, text: String(detail.exception_message).trim() }
+  /** A run of `workflow` failed at a node, of which the event has id and class, and did not come to those `behind` it. */
+  heardError(detail, workflow, behind = []) {
+    if (workflow !== this.host.workflowId()) return
+    const places = this.face.places()
+    if (places.includes(String(detail.node_id)) && detail.node_type === this.face.type) {
+      this.failure = { workflow, text: String(detail.exception_message).trim() }
+    } else if (places.some((place) => behind.includes(place))) this.failure = { workflow, stopped: true }
+    else return
     this.draw()
     this.refresh(false) // what the node had before is forgotten: it is of no run any more
   }
@@ -161,13 +168,19 @@ export class Keeper {
     if (this.failure?.workflow !== workflow) return
     this.failure = null
     this.draw()
+    this.refresh(false) // what ComfyUI still had from a run before does not run, and tells of nothing
   }
 
   /** The sentence of the failed run; "" where there is none, or where the search's own lines say it. */
   failed(run) {
-    const { workflow, text } = this.failure ?? {}
+    const { workflow, text = "" } = this.failure ?? {}
     const said = run?.state === "failed" && run.sentence && text?.startsWith(run.sentence)
-    return text && workflow === this.seen.workflow && !said ? text : ""
+    return workflow === this.seen.workflow && !said ? text : ""
+  }
+
+  /** Whether the last run failed before it came here. */
+  stopped() {
+    return Boolean(this.failure?.stopped) && this.failure.workflow === this.seen.workflow
   }
 
   draw() {
@@ -175,19 +188,20 @@ export class Keeper {
     const answer = this.answer
     const pinned = Boolean(pinWidget(this.face)?.value?.trim?.())
     const searching = this.run?.state === "running"
-    const run = searching || !pinned ? this.run : null
+    const before = !searching && this.stopped() ? say("The last run failed before it came to this node.") : ""
+    const run = searching || !(pinned || before) ? this.run : null
     const failed = searching ? "" : this.failed(run)
     const known = answer?.plan ?? null
-    const plan = searching ? soFar(this.run) : failed ? null : known
+    const plan = searching ? soFar(this.run) : failed || before ? null : known
     const exact = { ...(answer?.exact ?? {}), ...(this.state.exact ?? {}) }
-    const free = searching || failed || this.freed !== this.seen.free ? null : (this.state.free ?? null)
+    const free = searching || failed || before || this.freed !== this.seen.free ? null : (this.state.free ?? null)
     const ran = plan ? this.state.plan?.name === plan.name : free && !this.state.plan
     const long = this.face.type !== "SkrrApply"
     this.panel.show({
       plan,
       run,
       error: searching ? "" : failed || (answer?.error ?? ""),
-      note: failed ? "" : this.note(plan, run, source, free),
+      note: failed ? "" : before || this.note(plan, run, source, free),
       free,
       exact: searching ? { [run.slot.slot]: run.exact } : exact,
       warnings: ran ? (this.state.warnings ?? []) : [],

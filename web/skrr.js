@@ -162,15 +162,16 @@ function takePlace({ face: { node }, panel }) {
 }
 
 /** A run ended: tells every panel with the workflow that it was a run of, which need not be the one that is open. */
-async function ended({ prompt_id }, tell) {
+async function ended({ prompt_id, node_id }, tell) {
   if (!keepers.size) return
-  const { workflow } = await ask(`/skrr/prompt/${encodeURIComponent(prompt_id)}`)
-  if (workflow) keepers.forEach((keeper) => tell(keeper, workflow))
+  const failed = node_id === undefined ? "" : `?failed=${encodeURIComponent(node_id)}`
+  const { workflow, stopped } = await ask(`/skrr/prompt/${encodeURIComponent(prompt_id)}${failed}`)
+  if (workflow) keepers.forEach((keeper) => tell(keeper, workflow, stopped))
 }
 
 api.addEventListener("skrr.run", ({ detail }) => keepers.forEach((keeper) => keeper.heardRun(detail)))
 api.addEventListener("skrr.node", ({ detail }) => keepers.forEach((keeper) => keeper.heardNode(detail)))
-api.addEventListener("execution_error", ({ detail }) => ended(detail, (keeper, workflow) => keeper.heardError(detail, workflow)))
+api.addEventListener("execution_error", ({ detail }) => ended(detail, (keeper, ...run) => keeper.heardError(detail, ...run)))
 api.addEventListener("execution_success", ({ detail }) => ended(detail, (keeper, workflow) => keeper.heardSuccess(workflow)))
 api.addEventListener("reconnected", () => keepers.forEach((keeper) => keeper.refresh()))
 setInterval(() => {

@@ -112,6 +112,7 @@ export const FR = {
     "La recherche n'a pas encore trouvé de plan. Exécutez-la une fois, ou épinglez-y un plan.",
   "auto takes the published plan for the kind of CLIP, which is known once this has run.":
     "auto prend le plan publié pour ce type de CLIP, connu après une exécution.",
+  "The last run failed before it came to this node.": "La dernière exécution a échoué avant d'arriver à ce nœud.",
   "The plan is known once this has run.": "Le plan est connu après une exécution.",
   "up to {change}":
     "jusqu'à {change}",

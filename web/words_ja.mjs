@@ -102,6 +102,7 @@ export const JA = {
   "The search has not found a plan yet. Run it once, or pin a plan into it.": "探索はまだプランを見つけていません。一度実行するか、プランを固定してください。",
   "auto takes the published plan for the kind of CLIP, which is known once this has run.":
     "auto は CLIP の種類に合う公開済みプランを使います。一度実行するとわかります。",
+  "The last run failed before it came to this node.": "前回の実行は、このノードに届く前に失敗しました。",
   "The plan is known once this has run.": "一度実行するとプランがわかります。",
   "up to {change}":
     "最大で {change}",

@@ -101,6 +101,7 @@ export const ZH = {
   "The search has not found a plan yet. Run it once, or pin a plan into it.": "搜索尚未找到方案。请运行一次，或将方案固定到其中。",
   "auto takes the published plan for the kind of CLIP, which is known once this has run.":
     "auto 按 CLIP 的种类选择已发表的方案，运行一次后即可得知。",
+  "The last run failed before it came to this node.": "上次运行在到达此节点之前失败了。",
   "The plan is known once this has run.": "运行一次后即可得知方案。",
   "up to {change}":
     "最多 {change}",

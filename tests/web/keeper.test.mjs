@@ -56,6 +56,31 @@ test("the run of another workflow shows no error here and takes none away", asyn
   assert.equal(last().error, "The plan is for T5, not CLIP-L.")
 })
 
+const BEFORE = "The last run failed before it came to this node."
+
+test("a run that failed in front of a node leaves it no figures of before, until it runs", async () => {
+  const { keeper, last } = await kept()
+  keeper.heardError({ ...FAILURE, node_id: "1", node_type: "CLIPLoader" }, "w", ["2", "3:7"])
+  assert.equal(last().note, BEFORE)
+  assert.equal(last().plan, null)
+  keeper.heardSuccess("w")
+  assert.equal(last().note, "")
+  assert.equal(last().plan.name, "made up")
+  keeper.heardError({ ...FAILURE, node_id: "1", node_type: "CLIPLoader" }, "w", ["2"])
+  keeper.heardError({ ...FAILURE, node_id: "1", node_type: "CLIPLoader" }, "other", ["3:7"])
+  assert.equal(last().note, "", "beside the failure, and in another workflow")
+})
+
+test("a search that a later run did not come to does not stand there as the last one", async () => {
+  const { keeper, last } = await behind(null, {}, "SkrrSearch")
+  keeper.run = { state: "done", levels: [] }
+  keeper.draw()
+  assert.equal(last().run.state, "done")
+  keeper.heardError({ ...FAILURE, node_id: "1", node_type: "CLIPLoader" }, "w", ["3:7"])
+  assert.equal(last().run, null)
+  assert.equal(last().note, BEFORE)
+})
+
 /** A keeper of a node, a Skrr Apply if nothing else is said, behind `upstream`, a node or null; `state` is what the server
  * knows, by the node's id. */
 async function behind(upstream, state, type = "SkrrApply") {
@@ -82,6 +107,21 @@ test("behind a subgraph's input the plan is the one that the node was given when
   assert.equal(last().plan.name, "made up")
   assert.equal(last().note, "")
 })
+
+for (const [how, ran] of [["the node runs", (keeper) => keeper.heardNode(RAN)],
+  ["a good run takes it from ComfyUI's memory", (keeper) => keeper.heardSuccess("w")]]) {
+  test(`what a failed run has overtaken is known after a reload too, and ends when ${how}`, async () => {
+    const state = { "3:7": { stopped: true } }
+    const { keeper, settle, last } = await behind(null, state)
+    assert.equal(last().note, BEFORE)
+    assert.equal(last().error, "")
+    state["3:7"] = { plan: plan(), exact: {} }
+    ran(keeper)
+    await settle()
+    assert.equal(last().note, "")
+    assert.equal(last().plan.name, "made up")
+  })
+}
 
 test("behind a switch too, until it is set otherwise", async () => {
   let set = "1"
@@ -211,6 +251,20 @@ test("no figure of a run before stays beside an error, or comes back after it", 
   keeper.heardSuccess("w")
   assert.equal(last().free, null)
   assert.equal(last().error, "")
+})
+
+test("after a reload behind a failure, a good run brings the figures although the page saw the failing settings first", async () => {
+  const state = { stopped: true }
+  const { keeper, settle, set, last } = await alone(state, { file: "broken", pictures: false })
+  assert.equal(last().note, BEFORE)
+  set.file = "klein"
+  keeper.look()
+  delete state.stopped
+  Object.assign(state, { plan: null, exact: {}, warnings: [], free: FREE })
+  keeper.heardSuccess("w")
+  await settle()
+  assert.deepEqual(last().free, FREE)
+  assert.equal(last().note, "")
 })
 
 test("with a plan the free parts of the run stand above the plan's own figures", async () => {

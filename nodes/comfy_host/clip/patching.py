@@ -26,7 +26,7 @@ from .correcting import (
 )
 from .free import FreePart, parts_of, take_out
 from .leaks import refuse_leaks
-from .trees import ATTACHMENT, FREED, Freed, TextEncoder, choose_encoder, find_models, text_encoders
+from .trees import ATTACHMENT, FREED, Freed, TextEncoder, choose_encoder, encoder_for, find_models, text_encoders
 
 __all__ = ["Applied", "Patched", "apply_level", "cut_tree", "freed_with", "make_smaller"]
 
@@ -138,13 +138,7 @@ def _check(clip, plan: Plan, level: Level, corrections: CorrectionsBySlot) -> di
     check_corrected_level(level, corrections)
     found = {}
     for slot, cut in level.cuts.items():
-        encoder = choose_encoder(clip, slot)
-        differences = plan.encoders[slot].architecture.differences(encoder.architecture)
-        if differences:
-            raise PlanError(
-                f"Plan {plan.name!r} is for another encoder than {encoder.describe()}: it differs in "
-                f"{'; '.join(differences)} (plan -> this CLIP). Choose a plan made for this one, or search for one."
-            )
+        encoder = encoder_for(clip, plan, slot)
         refuse_second(encoder, slot in corrections)
         fitted = tuple(sorted(corrections[slot].matrices)) if slot in corrections else ()
         found[slot] = Applied(_join(encoder, cut), encoder.architecture, plan.with_levels([level]), fitted)

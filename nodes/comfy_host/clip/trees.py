@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from comfy.sd1_clip import SDClipModel
 
-from ....skrr_engine.errors import SkrrError
+from ....skrr_engine.errors import PlanError, SkrrError
 from ....skrr_engine.plans.architecture import Architecture
+from ....skrr_engine.plans.plan import Plan
 from ....skrr_engine.plans.sketch import TOLERANCE, sketch_of
 from ..encoders import adapter_of, has_layer, unknown_kind
 from ..weights.weights import count_parameters, is_quantized
@@ -19,6 +20,7 @@ __all__ = [
     "Freed",
     "TextEncoder",
     "choose_encoder",
+    "encoder_for",
     "find_models",
     "largest_known",
     "text_encoders",
@@ -173,6 +175,18 @@ def choose_encoder(clip, slot: str = LARGEST) -> TextEncoder:
     if slot not in known:
         raise SkrrError(f"Skrr cannot cut {encoders[slot].describe()}; it cuts {KNOWN}.")
     return known[slot]
+
+
+def encoder_for(clip, plan: Plan, slot: str) -> TextEncoder:
+    """The encoder that `plan` has a cut of in `slot`. Raises PlanError where it is another one than the plan is for."""
+    encoder = choose_encoder(clip, slot)
+    differences = plan.encoders[slot].architecture.differences(encoder.architecture)
+    if differences:
+        raise PlanError(
+            f"Plan {plan.name!r} is for another encoder than {encoder.describe()}: it differs in "
+            f"{'; '.join(differences)} (plan -> this CLIP). Choose a plan made for this one, or search for one."
+        )
+    return encoder
 
 
 def largest_known(clip) -> TextEncoder:

@@ -14,7 +14,7 @@ from ....skrr_engine.plans.plan_json import CORRECTIONS, dumps, loads
 from ..clip.correcting import check_corrected_level, check_weights, fitted_layers, put_back_matrices, put_matrices
 from ..clip.free import FreePart, find_free, take_out
 from ..clip.patching import Applied, Patched, cut_tree, freed_with
-from ..clip.trees import ATTACHMENT, FREED, choose_encoder, find_models, tree_family
+from ..clip.trees import ATTACHMENT, FREED, encoder_for, find_models, tree_family
 from ..weights.file_table import FileRows, FileTable
 from ..weights.memory import module_bytes, rest
 from .baked import added_bytes, baked_in
@@ -65,11 +65,7 @@ def load_kept(
     dense = {slot: module_bytes(model.transformer) for slot, model in find_models(clip.patcher.model).items()}
     applied = {}
     for slot, cut in level.cuts.items() if level is not None else ():
-        encoder = choose_encoder(clip, slot)
-        differences = plan.encoders[slot].architecture.differences(encoder.architecture)
-        if differences:
-            raise PlanError(f"The files make another encoder {slot} than the plan is for: {'; '.join(differences)}.")
-        applied[slot] = Applied(cut, encoder.architecture, plan.with_levels([level]))
+        applied[slot] = Applied(cut, encoder_for(clip, plan, slot).architecture, plan.with_levels([level]))
     inside, beside = _corrections(clip, files, plan, level)
     for slot, one in (inside | beside).items():
         applied[slot] = replace(applied[slot], fitted=tuple(sorted(one.matrices)))

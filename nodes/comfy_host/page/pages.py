@@ -13,8 +13,9 @@ from ....skrr_engine.plans.plan_text import read_plan_text
 from ....skrr_engine.plans.presets import load_preset
 from ..files.best_plan import may_be_chosen, named_plan
 from .pages_plans import plan_page
+from .pages_prompts import overtaken, stopped, workflow_of
 from .pages_search import RUNS
-from .pages_state import NODES, workflow_of
+from .pages_state import NODES
 
 __all__ = ["add_routes"]
 
@@ -67,13 +68,19 @@ def add_routes(presets_by_kind: dict[str, str]) -> None:
 
     @routes.get("/skrr/prompt/{prompt}")
     async def prompt(request: web.Request) -> web.Response:
-        """The id of the workflow that a run is or was of; "" where nothing is known of it."""
-        return web.json_response({"workflow": workflow_of(request.match_info["prompt"])})
+        """The id of the workflow that a run is or was of, "" where nothing is known of it; and, where it failed at the
+        node `failed`, the nodes that it did not come to."""
+        name, failed = request.match_info["prompt"], request.query.get("failed", "")
+        return web.json_response({"workflow": workflow_of(name), "stopped": stopped(name, failed)})
 
     @routes.get("/skrr/node")
     async def node(request: web.Request) -> web.Response:
-        """What is known of the node `node` of the workflow `workflow` since it ran; {} where nothing is."""
-        found = NODES.get((request.query.get("workflow", ""), request.query.get("node", "")))
+        """What is known of the node `node` of the workflow `workflow` since it ran; {} where nothing is, and "stopped"
+        where a later run failed before it came to it."""
+        where = request.query.get("workflow", ""), request.query.get("node", "")
+        if overtaken(*where):
+            return web.json_response({"stopped": True})
+        found = NODES.get(where)
         return web.json_response({} if found is None else found.page())
 
     @routes.get("/skrr/node/text")

@@ -18,10 +18,10 @@ from ..clip.trees import TextEncoder, text_encoders
 from ..weights.memory import module_bytes
 from .pages_free import free_page
 from .pages_plans import plan_page
+from .pages_prompts import workflow_of
 
 __all__ = ["NODES", "Bounded", "NodeState", "Place"]
 __all__ += ["exact_bytes", "forget_node", "note_applied", "note_loaded", "note_plan", "note_unchanged", "place", "tell"]
-__all__ += ["workflow_of"]
 
 MAX_NODES = 32
 MAX_WARNINGS = 16
@@ -93,26 +93,7 @@ def place() -> Place | None:
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is None or server is None:
         return None
-    return Place(_workflow(_running(context.prompt_id)), str(context.node_id), str(context.prompt_id))
-
-
-def workflow_of(prompt: str) -> str:
-    """The id of the workflow that the prompt `prompt`, running or run, is of; "" where nobody knows."""
-    if (item := _running(prompt)) is None:  # looked for first: it goes from there into the history
-        item = PromptServer.instance.prompt_queue.get_history(prompt_id=prompt).get(prompt, {}).get("prompt")
-    return _workflow(item)
-
-
-def _running(prompt: str):
-    """ComfyUI's record of the prompt while it runs, or None."""
-    items = PromptServer.instance.prompt_queue.get_current_queue()[0]
-    return next((item for item in items if item[1] == prompt), None)
-
-
-def _workflow(item) -> str:
-    """The workflow's id in ComfyUI's record of a prompt."""
-    workflow = {} if item is None else ((item[3] or {}).get("extra_pnginfo") or {}).get("workflow") or {}
-    return str(workflow.get("id") or "")
+    return Place(workflow_of(context.prompt_id), str(context.node_id), str(context.prompt_id))
 
 
 def tell(event: str, data: dict) -> None:

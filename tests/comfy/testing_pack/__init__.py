@@ -64,4 +64,21 @@ class SkrrTestSwitch:
         return (plan if on else None,)
 
 
-NODE_CLASS_MAPPINGS = {"SkrrTestModels": SkrrTestModels, "SkrrTestSwitch": SkrrTestSwitch}
+class SkrrTestFails:
+    """Hands on a CLIP, or fails."""
+
+    RETURN_TYPES = ("CLIP",)
+    FUNCTION = "hand_on"
+    CATEGORY = "skrr/testing"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"clip": ("CLIP",), "fails": ("BOOLEAN", {"default": False})}}
+
+    def hand_on(self, clip, fails):
+        if fails:
+            raise RuntimeError("as asked for")
+        return (clip,)
+
+
+NODE_CLASS_MAPPINGS = {each.__name__: each for each in (SkrrTestModels, SkrrTestSwitch, SkrrTestFails)}
