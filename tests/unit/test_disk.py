@@ -35,7 +35,7 @@ def plan_of(shape, skip=(1,)):
 @pytest.fixture
 def folder(tiny, tmp_path):
     """A T5 as file and as folder, a plan, prompts, presets and a tokenizer."""
-    model = tiny.t5(dtype=torch.float32)
+    model = tiny.t5(layers=1, dtype=torch.float32)
     tiny.save(model, tmp_path / "t5.safetensors")
     (tmp_path / "whole").mkdir()
     tiny.save(model, tmp_path / "whole" / "model.safetensors")
@@ -44,7 +44,7 @@ def folder(tiny, tmp_path):
     tiny.save(model, tmp_path / "shards" / "model-1-of-1.safetensors")
     (tmp_path / "shards" / "model.safetensors.index.json").write_text("{}")
     (tmp_path / "shards" / "config.json").write_text(json.dumps(model.config.to_dict()))
-    stack = tiny.stack(dtype=torch.float32)
+    stack = tiny.stack(layers=1, dtype=torch.float32)
     (tmp_path / "plan.json").write_text(dumps(plan_of(stack.architecture)))
     (tmp_path / "prompts.txt").write_text("a fox\na hen\n")
     return tmp_path
@@ -80,7 +80,7 @@ def test_reading_fails_in_a_sentence_that_names_the_file(folder, name):
 
 
 def test_a_pruned_file_appears_whole_or_not_at_all(folder, tiny):
-    plan = plan_of(tiny.stack().architecture)
+    plan = plan_of(tiny.stack(layers=1).architecture)
     write_pruned(folder / "t5.safetensors", folder / "right", plan)
 
     def write(number):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.corrections import command
 from benchmarks.corrections.cases import cases
 from benchmarks.corrections.command import main
 from benchmarks.corrections.measuring import Bench, Sizes
@@ -32,9 +33,11 @@ def test_search_fit_selection_and_report_share_no_caption(weights):
     assert not {*other.fit} <= {*bench.fit} and other.report == bench.report
 
 
-def test_it_runs_writes_a_page_and_goes_on(weights, tmp_path, capsys):
+def test_it_runs_writes_a_page_and_goes_on(few_steps, tmp_path, capsys, monkeypatch):
+    weights = write_random_pipeline(tmp_path / "weights", layers=4)
+    monkeypatch.setattr(command, "QUICK", command.QUICK | {"selection": 16, "held_out": 3})
     out, text = tmp_path / "found.json", tmp_path / "page.md"
-    some = ["--search", "3", "--fit", "60", "--targets", "0.42", "--pictures", "6", "--draws", "1", "--quick"]
+    some = ["--search", "3", "--fit", "40", "--targets", "0.42", "--pictures", "6", "--draws", "1", "--quick"]
     arguments = [*some, "--weights", str(weights), "--out", str(out), "--text", str(text)]
     assert main([*arguments, "--only", "*/bridge, all"]) == 0
     first = capsys.readouterr().err

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -101,11 +100,6 @@ import pytest
 import room
 
 
-@pytest.fixture(scope="module")
-def made():
-    return room.steps(0, 2)
-
-
 @pytest.fixture
 def late():
     return room.steps(3, 1)
@@ -119,22 +113,28 @@ def test_late(late):
     assert late == 0
 
 
+@pytest.fixture(scope="module")
+def made():
+    return room.steps(0, 2)
+
+
 def test_made(made):
     assert made == 2
 """
 
 
 def test_a_change_is_judged_by_the_tests_that_run_its_line(room):
-    (room / "tests" / "test_others.py").write_text(OTHERS)
-    found = judged(room, "return count", "raise ValueError('never 1')")
-    every = {"test_steps", "test_late", "test_of_something_else", "test_made"}
-    assert set(found["near"]["return count"]) == every, "what a fixture of the module ran counts for all of it"
-    assert found["near"]["raise ValueError('never 1')"] == []
-    (room / "tests" / "test_others.py").write_text(OTHERS.replace('(scope="module")', ""))
-    found = judged(room, "start += 1", "return count")
-    assert set(found["near"]["return count"]) == every - {"test_of_something_else"}
-    assert set(found["near"]["start += 1"]) == {"test_steps", "test_made"}
-    assert found["killed"] == 2
+    """What a fixture of a module runs counts for all of that module."""
+    alone, made = OTHERS.split('@pytest.fixture(scope="module")')
+    (room / "tests" / "test_others.py").write_text(alone)
+    shared = "import pytest\nimport room\n\n@pytest.fixture(scope='module')" + made + "def test_beside():\n    pass\n"
+    (room / "tests" / "test_shared.py").write_text(shared)
+    raised = "raise ValueError('never 1')"
+    found = judged(room, "start += 1", "return count", raised)
+    near = {change: set(names) for change, names in found["near"].items()}
+    assert near["return count"] == {"test_steps", "test_late", "test_made", "test_beside"}
+    assert near["start += 1"] == {"test_steps", "test_made", "test_beside"}
+    assert near[raised] == set() and found["killed"] == 2
 
 
 def test_tests_that_fail_anyway_judge_nothing(room):
@@ -150,7 +150,9 @@ def test_a_room_that_is_not_there_is_told(capsys):
 
 
 def test_every_change_said_to_make_no_difference_can_be_made_and_has_its_reason():
-    for entry in json.loads(EQUIVALENT.read_text(encoding="utf-8")):
+    entries = json.loads(EQUIVALENT.read_text(encoding="utf-8"))
+    found = {name: mutants_of(PACK / name) for name in {entry["file"] for entry in entries}}
+    for entry in entries:
         assert entry.keys() == {"file", "where", "before", "after", "why"} and len(entry["why"]) > 20
-        found = mutants_of(Path(PACK / entry["file"]))
-        assert any((m.where, m.before, m.after) == (entry["where"], entry["before"], entry["after"]) for m in found)
+        changes = [(m.where, m.before, m.after) for m in found[entry["file"]]]
+        assert (entry["where"], entry["before"], entry["after"]) in changes

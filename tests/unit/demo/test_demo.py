@@ -16,7 +16,7 @@ from ..random_pipeline import write_random_pipeline
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    return write_random_pipeline(tmp_path_factory.mktemp("weights"))
+    return write_random_pipeline(tmp_path_factory.mktemp("weights"), layers=4)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from skrr_engine.jobs.search import Settings, find_plan
 from skrr_engine.measure.objective import Objective
 from skrr_engine.plans.plan_json import dumps, loads
 
-PROMPTS = 8
+PROMPTS = 4
 TIMES, MODES = 12, ("fast", "exact")
 
 
