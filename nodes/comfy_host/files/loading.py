@@ -8,7 +8,7 @@ import comfy.sd
 import folder_paths
 
 from ....skrr_engine.disk import reading
-from ....skrr_engine.errors import PlanError, SkrrError
+from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.plans.plan import Level, Plan
 from ....skrr_engine.plans.plan_json import CORRECTIONS, dumps, loads
 from ..clip.correcting import check_corrected_level, check_weights, fitted_layers, put_back_matrices, put_matrices
