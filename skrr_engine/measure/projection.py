@@ -10,7 +10,7 @@ from ..digest import digest_tensors
 from ..encoders.stack import Outputs, TokenBatch
 from ..errors import SkrrError
 
-__all__ = ["Projection", "linear_chain", "no_projection"]
+__all__ = ["Projection", "linear_chain", "no_projection", "normalised_output"]
 
 Features = dict[str, torch.Tensor]
 
@@ -37,6 +37,18 @@ def no_projection(outputs: tuple[str, ...]) -> Projection:
         lambda found, batch: {name: found[name] for name in outputs},
         "none:" + ",".join(outputs),
     )
+
+
+def normalised_output(width: int) -> Projection:
+    """The fallback for language models: their own states, `width` wide each, every one divided by its root mean square.
+    A few tokens of theirs are thousands of times as long as the others, and would be all that counts."""
+
+    def apply(outputs: Outputs, batch: TokenBatch) -> Features:
+        states = outputs["sequence"].unflatten(-1, (-1, width))
+        size = states.square().mean(dim=-1, keepdim=True).sqrt()
+        return {"sequence": (states / size.clamp_min(torch.finfo(states.dtype).tiny)).flatten(-2)}
+
+    return Projection("none (encoder output, each token normalised)", {"sequence": "sequence"}, apply, f"rms:{width}")
 
 
 def linear_chain(name: str, layers: list[tuple[torch.Tensor, torch.Tensor | None]], dtype: torch.dtype) -> Projection:

@@ -20,6 +20,28 @@ FAMILIES = {
     "comfy.text_encoders.pixart_t5.PixArtT5XXL": "pixart",
     "comfy.sd1_clip.SD1ClipModel": "sd1",
     "comfy.text_encoders.sd2_clip.SD2ClipModel": "sd2",
+    "comfy.text_encoders.wan.WanT5Model": "wan",
+    # Trees of one language model, some with others beside.
+    "comfy.text_encoders.anima.AnimaTEModel": "anima",
+    "comfy.text_encoders.boogu.BooguTEModel": "boogu",
+    "comfy.text_encoders.ernie.ErnieTEModel": "ernie",
+    "comfy.text_encoders.flux.Flux2TEModel": "flux2",
+    "comfy.text_encoders.hunyuan_image.HunyuanImageTEModel": "hunyuan image",
+    "comfy.text_encoders.ideogram4.Ideogram4TEModel": "ideogram 4",
+    "comfy.text_encoders.ideogram4.Ideogram4Qwen3VLTEModel": "ideogram 4",
+    "comfy.text_encoders.joyimage.JoyImageTEModel": "joyimage",
+    "comfy.text_encoders.kandinsky5.Kandinsky5TEModel": "kandinsky 5",
+    "comfy.text_encoders.krea2.Krea2TEModel": "krea 2",
+    "comfy.text_encoders.longcat_image.LongCatImageTEModel": "longcat",
+    "comfy.text_encoders.lumina2.LuminaModel": "lumina 2",
+    "comfy.text_encoders.mage_flow.MageFlowTEModel": "mage flow",
+    "comfy.text_encoders.minimax.MiniMaxH3TEModel": "minimax h3",
+    "comfy.text_encoders.newbie.NewBieTEModel": "newbie",
+    "comfy.text_encoders.omnigen2.Omnigen2Model": "omnigen 2",
+    "comfy.text_encoders.ovis.OvisTEModel": "ovis",
+    "comfy.text_encoders.pixeldit.PixelDiTGemma2TE": "pixeldit",
+    "comfy.text_encoders.qwen_image.QwenImageTEModel": "qwen-image",
+    "comfy.text_encoders.z_image.ZImageTEModel": "z-image",
 }
 # Kinds that hand on a pooled output too, which their denoisers do not read.
 SEQUENCE_ONLY = ("sd1", "sd2")

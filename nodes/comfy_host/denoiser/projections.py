@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import comfy.lora
 import torch
 from comfy.ldm.chroma.model import Chroma
 from comfy.ldm.flux.model import Flux
@@ -16,12 +15,14 @@ from comfy.ldm.pixart.pixartms import PixArtMS
 
 from ....skrr_engine.digest import digest_json, digest_tensors
 from ....skrr_engine.errors import SkrrError
-from ....skrr_engine.measure.projection import Projection, no_projection
+from ....skrr_engine.measure.projection import Projection, no_projection, normalised_output
 from ....skrr_engine.opening.projection_files import open_projection
-from ..clip.cloning import structural_clone
 from ..clip.trees import TextEncoder, text_encoders, tree_family
-from ..weights.weights import is_ggml, is_quantized, raw_tensors
+from ..encoders import llama
+from ..weights.weights import raw_tensors
+from .chains import chain_of, private_copy
 from .denoiser_files import FileModel
+from .readers import readers_of
 
 __all__ = ["Family", "ProjectionFile", "find_projection", "found_for", "source_name"]
 
@@ -85,9 +86,13 @@ def source_name(model, projection: Projection) -> str:
     if model is None:
         return "none"
     if isinstance(model, ProjectionFile):
-        return projection.name.split()[0].rstrip(":").lower()  # the known model's name begins it
-    family = model_family(model)
-    return type(model.get_model_object("diffusion_model")).__name__ if family is None else family.name
+        known, colon, _ = projection.name.partition(": ")
+        return known if colon else projection.name.split()[0].lower()  # the known model's name begins it
+    family, diffusion_model = model_family(model), model.get_model_object("diffusion_model")
+    reader = next((one for one in readers_of(diffusion_model) if projection.name.startswith(f"{one.name}: ")), None)
+    if reader is not None:
+        return reader.name
+    return type(diffusion_model).__name__ if family is None else family.name
 
 
 def find_projection(model, encoder: TextEncoder) -> tuple[Projection, str]:
@@ -97,20 +102,35 @@ def find_projection(model, encoder: TextEncoder) -> tuple[Projection, str]:
     Without a MODEL, or with one whose projection is not known, the encoder's outputs themselves are compared, and
     the sentence says so. A MODEL and a CLIP that do not belong together are refused.
     """
-    plain = no_projection(encoder.outputs)
+    plain, how = no_projection(encoder.outputs), ""
+    if encoder.adapter is llama:
+        plain, how = normalised_output(encoder.architecture.width), ", each token divided by its size"
     if model is None:
-        return plain, "No MODEL was given: the encoder's own output is compared, not what the denoiser sees."
+        return plain, f"No MODEL was given: the encoder's own output is compared{how}, not what the denoiser sees."
     source = ""
     if isinstance(model, ProjectionFile):
         path, model = model.path, FileModel(model.path)
         source = f", read from {path.name}"
-        if model.diffusion_model is None or model_family(model) is None:
+        known = model.diffusion_model is not None and (model_family(model) or readers_of(model.diffusion_model))
+        if not known:
             return _from_unknown_file(path, encoder)
-    family = model_family(model)
-    name = type(model.get_model_object("diffusion_model")).__name__
+    family, kind = model_family(model), tree_family(encoder.clip.patcher.model)
+    diffusion_model = model.get_model_object("diffusion_model")
+    name, readers = type(diffusion_model).__name__, readers_of(diffusion_model)
+    reader = next((one for one in readers if kind in one.clips and one.family == encoder.architecture.family), None)
+    chain = None if reader is None else chain_of(reader, model, encoder)
+    if chain is not None:
+        return chain, f"Compared behind {name}'s own {chain.name.partition(': ')[2]}{source}."
+    if readers and family is None and not any(kind in one.clips for one in readers):
+        kinds = " or ".join(kind for one in readers for kind in one.clips)
+        raise SkrrError(
+            f"This MODEL ({name}) and this CLIP ({kind}, encoder {encoder.slot}) do not belong together: it reads a "
+            f"CLIP of type {kinds}. Connect the CLIP that the workflow encodes this model's prompts with."
+        )
+    if any(kind in one.clips for one in readers):
+        family = None  # of this kind of CLIP, but goes without the module
     if family is None:
-        return plain, f"The text projection of {name} is not known: the encoder's own output is compared."
-    kind = tree_family(encoder.clip.patcher.model)
+        return plain, f"The text projection of {name} is not known: the encoder's own output is compared{how}."
     if kind not in family.clips or encoder.slot not in family.features:
         raise SkrrError(
             f"This MODEL ({name}, {family.name}) and this CLIP ({kind}, encoder {encoder.slot}) do not belong "
@@ -121,7 +141,7 @@ def find_projection(model, encoder: TextEncoder) -> tuple[Projection, str]:
     features = {}
     for feature, (output, path) in family.features[encoder.slot].items():
         _check_width(family, encoder, output, path, model)
-        features[feature] = (output, _private_copy(model, path), _adjust(family, encoder, output, model))
+        features[feature] = (output, private_copy(model, path), _adjust(family, encoder, output, model))
 
     def apply(outputs, batch):
         found = {}
@@ -155,7 +175,7 @@ def _adjust(family: Family, encoder: TextEncoder, output: str, model) -> Callabl
     if family.name == "flux":
         # Relatives of FLUX normalise the sequence first.
         norm = getattr(model.get_model_object("diffusion_model"), "txt_norm", None)
-        copied = None if norm is None else _private_copy(model, "txt_norm")
+        copied = None if norm is None else private_copy(model, "txt_norm")
         return lambda values, batch: values if copied is None else copied.to(values.device)(values)
     if family.name == "sd3" and encoder.slot in JOINED_IN_SD3:
         if output == "sequence":
@@ -194,27 +214,3 @@ def _joined_widths(encoder: TextEncoder) -> dict[str, int]:
     """slot -> columns of SD3's two CLIPs, in the order in which they are joined."""
     found = text_encoders(encoder.clip)
     return {slot: found[slot].architecture.width if slot in found else n for slot, n in JOINED_IN_SD3.items()}
-
-
-def _private_copy(model, path: str):
-    """The sub-module at `diffusion_model.<path>` as a tree of our own, patches worked in, in float32 where it is
-    not GGUF (which dequantises in its own forward), casting its weights to the input's dtype and device."""
-    source = model.get_model_object(f"diffusion_model.{path}")
-    clone = structural_clone(source)
-    for module_name, module in clone.named_modules():
-        if hasattr(module, "comfy_cast_weights"):
-            module.comfy_cast_weights = True
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            key = ".".join(part for part in ("diffusion_model", path, module_name, name) if part)
-            # A loaded legacy model holds patched weights; the pristine ones are in its backup.
-            weight = model.backup[key].weight if key in model.backup else parameter
-            patches = model.patches.get(key, [])
-            if is_ggml(weight):
-                weight.patches = [(patches, key)] if patches else []
-                continue
-            value = weight.dequantize() if is_quantized(weight) else weight
-            value = value.detach().to(device="cpu", dtype=torch.float32, copy=True)
-            if patches:
-                value = comfy.lora.calculate_weight(patches, value, key)
-            setattr(module, name, torch.nn.Parameter(value, requires_grad=False))
-    return clone

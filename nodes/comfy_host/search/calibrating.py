@@ -7,7 +7,9 @@ import torch
 
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.measure.calibration import Calibration, Row, check_tokens, make_calibration
+from ..clip.conditioning import select
 from ..clip.trees import TextEncoder, text_encoders, tree_family
+from ..encoders import llama
 
 __all__ = ["TokenizedPrompts", "calibration_for", "tokenize"]
 
@@ -69,7 +71,10 @@ def calibration_for(encoder: TextEncoder, tokenized: TokenizedPrompts) -> Calibr
 
 def _rows(encoder: TextEncoder, prompt: int, tokens: dict, key: str, companion) -> list[Row]:
     companions = companion(tokens)
-    reads = [_reads(encoder.sd_model, row) for row in tokens[key]]
+    if encoder.adapter is llama:
+        reads = _reads_of_language_model(encoder, tokens, tokens[key])
+    else:
+        reads = [_reads(encoder.sd_model, row) for row in tokens[key]]
     total = sum(map(sum, reads))
     return [
         Row(
@@ -93,6 +98,17 @@ def _reads(sd_model, row) -> list[int]:
     end = sd_model.special_tokens.get("end", sd_model.special_tokens.get("pad"))
     last = row.index(end) if end in row else len(row) - 1
     return [1 if position <= last else 0 for position in range(len(row))]
+
+
+def _reads_of_language_model(encoder: TextEncoder, tokens: dict, rows) -> list[list[int]]:
+    """The same, by what the CLIP's own encode hands on; by the encoder's mask where it is no selection."""
+    selection = select(encoder.clip, encoder.slot, tokens) if len(rows) == 1 else None
+    if selection is not None:
+        kept = set(selection.positions)
+        return [[int(position in kept) for position in range(len(rows[0]))]]
+    table = encoder.transformer.get_input_embeddings().weight
+    masks = [encoder.sd_model.process_tokens([list(row)], table.device)[1][0].tolist() for row in rows]
+    return masks if any(map(any, masks)) else [[1] * len(row) for row in rows]
 
 
 def _companion(encoder: TextEncoder):

@@ -44,7 +44,7 @@ TREES = [
     (flux.flux_clip(), "flux", {"clip_l": "pooled", "t5xxl": "sequence"}),
     (pixart_t5.pixart_te(), "pixart", {"t5xxl": "sequence"}),
     (hidream.hidream_clip(llama=False), "hidream", {s: "pooled" for s in ("clip_l", "clip_g")} | {"t5xxl": "sequence"}),
-    (wan.te(), "WanTEModel", {"umt5xxl": "sequence"}),
+    (wan.te(), "wan", {"umt5xxl": "sequence"}),
     (genmo.mochi_te(), "MochiTEModel_", {"t5xxl": "sequence"}),
     (cosmos.te(), "CosmosTEModel_", {"t5xxl": "sequence"}),
     (aura_t5.AuraT5Model, "AuraT5Model", {"pile_t5xl": "sequence"}),
