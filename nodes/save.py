@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from .comfy_host.clip.trees import LARGEST
+from .comfy_host.clip.trees import LARGEST, SLOTS
 from .comfy_host.files.saving import encoder_to_save, save_encoder
 from .wired import check_clip
 
@@ -26,7 +26,7 @@ class SkrrSaveEncoder(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="From Skrr Apply or Skrr CLIP Loader."),
                 io.Combo.Input(
                     "encoder",
-                    options=[LARGEST, "t5xxl", "clip_l", "clip_g"],
+                    options=[LARGEST, *SLOTS],
                     default=LARGEST,
                     tooltip="Which encoder of the CLIP to write; one a file.",
                 ),

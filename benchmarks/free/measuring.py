@@ -11,7 +11,9 @@ from .families import FAMILIES, build
 __all__ = ["measure_families", "start_comfyui"]
 
 PACK = Path(__file__).resolve().parents[2]
-KINDS = {"t5": "T5", "clip": "CLIP", "llama": "Llama", "gemma4": "Gemma 4", "t5gemma": "T5Gemma"}
+KINDS = {
+    "t5": "T5", "clip": "CLIP", "llama": "Llama", "qwen35": "Qwen3.5", "gemma4": "Gemma 4", "t5gemma": "T5Gemma",
+}  # fmt: skip
 
 
 def start_comfyui():

@@ -17,6 +17,7 @@ from .kinds import outputs_of, tree_family
 __all__ = [
     "FREED",
     "LARGEST",
+    "SLOTS",
     "Freed",
     "TextEncoder",
     "choose_encoder",
@@ -28,6 +29,14 @@ __all__ = [
 ]
 
 LARGEST = "largest"
+# What ComfyUI's trees call their encoders: what a list can offer before it sees a CLIP. Those that were here first
+# stand first, then by kind.
+SLOTS = (
+    *("t5xxl", "clip_l", "clip_g", "clip_h", "umt5xxl", "umt5base", "mt5xl", "pile_t5xl", "t5base", "t5gemma"),
+    *("qwen3_06b", "qwen3_2b", "qwen3_4b", "qwen3_8b", "qwen3vl_4b", "qwen3vl_8b", "qwen3vl_32b"),
+    *("qwen25_3b", "qwen25_7b", "qwen35_2b", "qwen35_9b", "mistral3_24b", "ministral3_3b", "llama"),
+    *("gemma2_2b", "gemma3_4b", "gemma3_4b_vision", "gemma3_12b", "gemma", "gemma4"),
+)
 ATTACHMENT, FREED = "skrr", "skrr_free"
 KNOWN = "T5, CLIP and language models (Llama, Mistral, Qwen up to 3, Gemma 2 and 3)"
 

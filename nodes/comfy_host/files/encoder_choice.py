@@ -36,7 +36,8 @@ class EncoderFile:
 def open_header(path: Path) -> Header:
     """The header of a file that can be read in part. Raises SkrrError naming the cure for others."""
     if path.suffix.lower() not in (".safetensors", ".sft"):
-        loader = "ComfyUI-GGUF's loader" if path.suffix.lower() == ".gguf" else "ComfyUI's own CLIP loader"
+        own = path.suffix.lower() != ".gguf"
+        loader = "ComfyUI's own CLIP loader" if own else "ComfyUI-GGUF's CLIPLoader (GGUF)"
         raise SkrrError(
             f"{path.name} is no safetensors file, which alone can be read in part. Use {loader}, then Skrr Apply."
         )

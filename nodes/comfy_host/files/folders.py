@@ -35,6 +35,10 @@ __all__ = [
 
 CACHE_BYTES = 64 * 1024 * 1024
 MAX_NAME = 100
+GGUF_CURES = {
+    "text_encoders": "Load it with ComfyUI-GGUF's CLIPLoader (GGUF) and put Skrr Apply behind it.",
+    "diffusion_models": "Load it with ComfyUI-GGUF's Unet Loader (GGUF) and connect that MODEL instead.",
+}
 MENDED = "Check that folder and those for it in extra_model_paths.yaml, and restart ComfyUI."
 WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL"} | {f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10)}
 
@@ -190,6 +194,8 @@ def _model_files(kind: str) -> list[str]:
 
 def model_file(kind: str, name: str) -> Path:
     """The file `name` of that list."""
+    if name.lower().endswith(".gguf"):  # never in the list, but people write it where they know it from
+        raise SkrrError(f"{name} is a GGUF file, which cannot be read in part. {GGUF_CURES[kind]}")
     if name not in _model_files(kind):
         raise SkrrError(f"There is no {name!r} in models/{kind}; refresh the page and choose a file again.")
     with reading(f"models/{kind}/{name}"):

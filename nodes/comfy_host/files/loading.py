@@ -20,7 +20,7 @@ from ..weights.memory import module_bytes, rest
 from .baked import added_bytes, baked_in
 from .encoder_choice import EncoderFile, find_cuts, open_header, plan_inside
 from .filling import check_whole, fill, rows_in_files, runs_where
-from .outlines import Load, Outline, loads_of, outline
+from .outlines import Load, Outline, WithoutData, loads_of, outline
 from .side_files import corrections_for
 
 __all__ = ["CLIP_TYPES", "load_kept"]
@@ -187,7 +187,7 @@ def _build(outlines: list[Outline], clip_type: str, device: str, disable_dynamic
         raise SkrrError(f"The type {clip_type!r} is not one of {', '.join(CLIP_TYPES)}.")
     states = [dict(of.state) for of in outlines]
     try:
-        with reading("A tokenizer of ComfyUI's", "Update ComfyUI, or install it anew."):
+        with reading("A tokenizer of ComfyUI's", "Update ComfyUI, or install it anew."), WithoutData():
             clip = comfy.sd.load_text_encoder_state_dicts(
                 states,
                 embedding_directory=folder_paths.get_folder_paths("embeddings"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import comfy.utils
 import torch
+from torch.overrides import TorchFunctionMode
 
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.files.header import Header
@@ -17,7 +18,7 @@ from ....skrr_engine.files.tensor_reading import DTYPES, TensorReader
 from .baked import is_added
 from .encoder_choice import EncoderFile
 
-__all__ = ["META", "Load", "Outline", "as_comfyui_reads", "built_as", "loads_of", "names_of", "outline"]
+__all__ = ["META", "Load", "Outline", "WithoutData", "as_comfyui_reads", "built_as", "loads_of", "names_of", "outline"]
 
 META = torch.device("meta")
 # Where a quantised file keeps the formats of its layers.
@@ -51,6 +52,21 @@ class Load:
     def name_in_file(self, name: str) -> str | None:
         """What the file calls the tensor `name` of the module. None: it is not in the file as it is."""
         return (self.outline.stored or {}).get(id(self.state[name]), (None, None))[1]
+
+
+class WithoutData(TorchFunctionMode):
+    """While ComfyUI builds modules without data and loads outlines into them. What a module counts out when it is made
+    (rotary frequencies) stands in no file, so it is computed all the same; and a module that was made with data all
+    the same (norms that take no device) keeps it until its own comes from the file."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Calls `func`, changed in these two cases."""
+        kwargs = dict(kwargs or {})
+        if func is torch.arange and kwargs.get("device") is not None and torch.device(kwargs["device"]) == META:
+            kwargs["device"] = "cpu"
+        if func is torch.Tensor.copy_ and args[1].is_meta and not args[0].is_meta:
+            return args[0]
+        return func(*args, **kwargs)
 
 
 def outline(file: EncoderFile) -> Outline:
@@ -91,11 +107,17 @@ def loads_of(clip, states: list[dict], outlines: list[Outline]) -> list[Load]:
         for module in modules:
             module.load_state_dict = note(module)
         try:
-            clip.load_sd(state)
+            clip.load_sd(state | _taken(state, of))
         finally:
             for module in modules:
                 del module.load_state_dict
     return loads
+
+
+def _taken(state: dict, of: Outline) -> dict[str, torch.Tensor]:
+    """What ComfyUI's loader took out of the outline's `state` while it loaded that (LTX-2's projection)."""
+    left = {id(tensor) for tensor in state.values()}
+    return {name: t for name, t in of.state.items() if t.is_meta and id(t) not in left and name not in state}
 
 
 def built_as(stored: torch.dtype) -> torch.dtype:

@@ -63,14 +63,20 @@ def test_the_table_of_a_t5_in_every_format(pack, name, tmp_path):
     assert torch.equal(steps.encode(clip, text), dense)
 
 
-@pytest.mark.parametrize("name", [*QUANTISED, "int8_tensorwise rows"])
+# Four bits a weight, the input turned in groups of 256 columns, or here 64.
+TURNED = ("convrot_w4a4", "asym_w4a8_int8")
+
+
+@pytest.mark.parametrize("name", [*QUANTISED, "int8_tensorwise rows", *TURNED])
 def test_quantised_matrices_and_tables(pack, klein, name):
     """Kept tensors stay what they are, byte for byte."""
     name, _, rows = name.partition(" ")
     if name not in QUANT_ALGOS:
         pytest.skip(f"this ComfyUI has no {name}")
-    state = quantised(klein().patcher.model.state_dict(), name, bool(rows))
-    clip = klein(state=state, quantization_metadata={"mixed_ops": True})
+    sizes = FAMILIES[KLEIN].small["_model_config"] | {"intermediate_size": 128}
+    sizes = {"_model_config": sizes, "qwen3_8b_model_config": sizes}
+    state = quantised(klein(**sizes).patcher.model.state_dict(), name, bool(rows))
+    clip = klein(state=state, quantization_metadata={"mixed_ops": True}, **sizes)
     dense, patched = encoded(clip, KLEIN), freed(pack, clip, tables=True)
     in_turn(clip, patched.clip, dense)
     raw = pack("nodes.comfy_host.weights.weights").raw_tensors
@@ -87,6 +93,7 @@ def as_bytes(tensor):
 def quantised(state, name, rows):
     """`state` with the layers' matrices (and, where ComfyUI can look up rows of it, the table) in a format."""
     layout, found = QUANT_ALGOS[name]["comfy_tensor_layout"], {}
+    turned = {"convrot_groupsize": 64} if name in TURNED else {}
     for key, tensor in state.items():
         table = key.endswith("embed_tokens.weight") and name in ("float8_e4m3fn", "int8_tensorwise")
         if tensor.ndim == 2 and (".layers." in key or table):
@@ -95,9 +102,9 @@ def quantised(state, name, rows):
                 found[key] = (tensor.float() / scale).round().to(torch.int8)
                 found[f"{key}_scale"] = scale
             else:
-                options = {"scale": "recalculate"} if name.startswith("float8") else {}
+                options = {"scale": "recalculate"} if name.startswith("float8") else turned
                 found.update(QuantizedTensor.from_float(tensor, layout, **options).state_dict(key))
-            mark = list(json.dumps({"format": name}).encode())
+            mark = list(json.dumps({"format": name} | turned).encode())
             found[key.removesuffix("weight") + "comfy_quant"] = torch.tensor(mark, dtype=torch.uint8)
         else:
             found[key] = tensor

@@ -1,8 +1,11 @@
 """What the choices of the nodes hold and what ComfyUI's own validation makes of them."""
 
 import asyncio
+import json
 
 import pytest
+
+from ..comfy_roots import PACK
 
 
 @pytest.fixture
@@ -47,6 +50,33 @@ def test_no_model_files(pack, nodes):
         assert errors_of("SkrrProjection", **sent) == ""
         with pytest.raises(error, match=r"No file is chosen in Skrr Projection\. Put a \.safetensors"):
             nodes["SkrrProjection"].execute(**sent)
+
+
+@pytest.mark.parametrize("name", ["qwen_3_8b-Q4_K_M.gguf", "a folder/T5.GGUF"])
+def test_a_gguf_file_is_told_where_it_is_loaded(pack, nodes, name):
+    """ComfyUI lists none in models/text_encoders, but a workflow may name one."""
+    error, more = pack("skrr_engine.errors").SkrrError, ("none", "none", "none", "flux2", 0.4, "default")
+    words = r"is a GGUF file.*ComfyUI-GGUF's CLIPLoader \(GGUF\) and put Skrr Apply behind it\.$"
+    with pytest.raises(error, match=words):
+        nodes["SkrrCLIPLoader"].execute(name, *more)
+    with pytest.raises(error, match=r"ComfyUI-GGUF's Unet Loader \(GGUF\) and connect that MODEL instead\.$"):
+        nodes["SkrrProjection"].execute(name)
+    pytest.importorskip("gguf")
+    from ..formats import gguf_nodes
+
+    titles = {node.TITLE for node in vars(gguf_nodes()).values() if hasattr(node, "TITLE")}
+    assert {"CLIPLoader (GGUF)", "Unet Loader (GGUF)"} <= titles
+
+
+def test_skrr_save_encoder_lists_every_encoder_that_comfyui_has(nodes):
+    """By the slots of docs/models.md's families; of a CLIP that is one encoder and no more, "largest" is enough."""
+    (choice,) = (i for i in nodes["SkrrSaveEncoder"].GET_SCHEMA().inputs if i.id == "encoder")
+    releases = json.loads((PACK / "docs" / "results" / "free.json").read_text(encoding="utf-8")).values()
+    slots = {slot: encoder["kind"] for found in releases for row in found.values()
+             for slot, encoder in row["encoders"].items()}  # fmt: skip
+    known = {slot for slot, kind in slots.items() if kind is not None} - {"text"}
+    assert len(known) > 25 and known <= set(choice.options) and choice.options[0] == "largest"
+    assert len(choice.options) == len(set(choice.options))
 
 
 def test_a_plan_saved_in_this_session_is_listed_and_valid(pack, nodes):

@@ -210,7 +210,7 @@ def test_gguf_is_refused_with_the_cure(pack, tmp_path):
 
     errors, host = pack("skrr_engine.errors").SkrrError, "nodes.comfy_host."
     preset = pack("skrr_engine.plans.presets").load_preset("sd3")
-    with pytest.raises(errors, match="Use ComfyUI-GGUF's loader, then Skrr Apply"):
+    with pytest.raises(errors, match=r"Use ComfyUI-GGUF's CLIPLoader \(GGUF\), then Skrr Apply"):
         pack(host + "files.loading").load_kept([tmp_path / "t5.gguf"], "pixart", preset, preset.levels[0])
     cut = prune(pack, make_clip(GGUF, tmp_path)[0]).clip
     with pytest.raises(errors, match="load the GGUF file and put Skrr Apply behind it"):

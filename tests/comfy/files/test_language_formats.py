@@ -15,7 +15,7 @@ from .test_language_models import dense_of, encoded, files_of, same  # noqa: F40
 NAME = "Qwen-Image"
 PLAIN = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn)
 # The format of matrices, and of the table where it is quantised too.
-QUANTISED = [(name, None) for name in QUANT_ALGOS if name != "asym_w4a8_int8"]
+QUANTISED = [(name, None) for name in QUANT_ALGOS]
 QUANTISED += [("int8_tensorwise convrot", None)] if "int8_tensorwise" in QUANT_ALGOS else []
 QUANTISED += [(name, name) for name in ("float8_e4m3fn", "int8_tensorwise") if name in QUANT_ALGOS]
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj")

@@ -37,6 +37,10 @@ KINDS = {
     "Lumina 2": ("lumina2", 64, 26, {}, {}, None),
     "HunyuanVideo": ("hunyuan_video", 64, 32, {}, {}, None),
     "Boogu": ("boogu", 64, 36, {}, HUB, None),
+    "NewBie": ("newbie", 64, 34, {}, {}, None),
+    "LTX-2": ("ltxv", 64, 48, {}, {}, None),
+    "Gemma 4 E2B alone": ("lumina2", 64, 35, {}, {}, None),
+    "Gemma 4 12B alone": ("lumina2", 64, 48, {}, {}, None),
 }
 
 
@@ -87,14 +91,23 @@ def files_of(monkeypatch, tmp_path):
         paths = []
         for slot, model in slots_of(tree).items():
             state = random_state(model.transformer.state_dict(), seed)
-            state = {file_name(key, names): value for key, value in state.items()}
+            state = {file_name(key, names): single(key) if not value.ndim else value for key, value in state.items()}
             if name == "FLUX.2 dev":
                 state["tekken_model"] = torch.frombuffer(bytearray(b"a tokenizer"), dtype=torch.uint8)
             paths.append(tmp_path / f"{name} {slot}.safetensors")
             write(state, paths[-1])
+        if name == "LTX-2":  # what joins its states comes in a file of its own
+            state = random_state(tree.text_embedding_projection.state_dict(), seed)
+            paths.append(tmp_path / f"{name} projection.safetensors")
+            write({f"text_embedding_projection.{key}": value for key, value in state.items()}, paths[-1])
         return paths, kind
 
     return make
+
+
+def single(key):
+    """A single value that a file holds: the limits of a clipped layer, or a factor."""
+    return torch.tensor({"min": -8.0, "max": 8.0}.get(key.rpartition("_")[2], 1.0), dtype=torch.float16)
 
 
 def slots_of(tree):
@@ -116,10 +129,16 @@ def dense_of(paths, kind):
 
 
 def read_bytes(pack, monkeypatch):
-    """The names that are asked of the pack's reader from now on."""
+    """The names of weights that are asked of the pack's reader from now on; single values say how a file is stored."""
     reader, asked = pack("skrr_engine.files.tensor_reading").TensorReader, []
     usual = reader.read
-    monkeypatch.setattr(reader, "read", lambda self, name, *rest: asked.append(name) or usual(self, name, *rest))
+
+    def read(self, name, *rest):
+        if self.header.tensors[name].shape:
+            asked.append(name)
+        return usual(self, name, *rest)
+
+    monkeypatch.setattr(reader, "read", read)
     return asked
 
 

@@ -200,7 +200,7 @@ def test_what_cannot_be_loaded_is_a_sentence(pack, here):
     preset = pack("skrr_engine.plans.presets").load_preset("sd3")
     with pytest.raises(errors, match="holds a CLIP text encoder"):
         loading.load_kept([path], "sd3", preset, preset.level_for(0.4))
-    for name, words in (("x.gguf", "ComfyUI-GGUF's loader"), ("x.pt", "ComfyUI's own CLIP loader")):
+    for name, words in (("x.gguf", "ComfyUI-GGUF's CLIPLoader"), ("x.pt", "ComfyUI's own CLIP loader")):
         with pytest.raises(errors, match=words):
             loading.load_kept([path.with_name(name)], "sd3", preset, preset.levels[0])
 
