@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..corrections.estimate import estimate_fit
 from ..corrections.fit import Fitted, fit_corrections
 from ..corrections.side_file import write_side_file
 from ..corrections.sites import KINDS, Settings
 from ..errors import PlanError, SkrrError
+from ..events import Notice
 from ..measure.execute import assign
 from ..measure.objective import Objective
 from ..plans.plan import Level, Plan
 
-__all__ = ["CorrectedPlan", "correct_level"]
+__all__ = ["USUAL", "CorrectedPlan", "correct_level", "cost_of"]
 
 # What measured best on the small pipeline, and what needs no byte more (docs/corrections.md).
 USUAL = ("bridge, all",)
@@ -44,7 +46,7 @@ def correct_level(
     """Fits `level` of `plan` for its encoder `slot`, in each of `kinds` (names in `settings`), and writes the one with
     the lowest discrepancy over `selection` to `side_file`. The discrepancy of the new level is that one: over prompts
     that chose, but that nothing was fitted on. Reports, raises and keeps what it has in `folder` (one below it for each
-    kind) as `fit_corrections` does."""
+    kind) as `fit_corrections` does; the first thing it reports is what it will cost."""
     unknown = [kind for kind in kinds if kind not in settings]
     if unknown or not kinds:
         raise SkrrError(f"The kinds of corrections are {list(kinds)}; expected one or more of {', '.join(settings)}.")
@@ -53,6 +55,7 @@ def correct_level(
         raise PlanError(f"This level {what}. Choose a level without corrections that cuts the encoder.")
     cut = level.cuts[slot]
     assignment = assign(len(fit.stack.subblocks), cut.skip, cut.reuse_map)
+    fit.report(Notice(cost_of(level, slot, fit, selection, kinds, settings)))
     fitted = {
         kind: fit_corrections(
             fit, selection, assignment, settings[kind], budget, folder and Path(folder) / kind.replace(", ", "-")
@@ -74,3 +77,18 @@ def correct_level(
         "corrections_discrepancy_before": best.before.value,
     }
     return CorrectedPlan(plan.with_levels([corrected], search=record), kind, fitted)
+
+
+def cost_of(
+    level: Level,
+    slot: str,
+    fit: Objective,
+    selection: Objective,
+    kinds: Sequence[str] = USUAL,
+    settings: Mapping[str, Settings] = KINDS,
+) -> str:
+    """What `correct_level` will take, from counted operations: a sentence for people."""
+    cut = level.cuts[slot]
+    assignment = assign(len(fit.stack.subblocks), cut.skip, cut.reuse_map)
+    told = [estimate_fit(fit, selection, assignment, settings[kind]).describe() for kind in kinds]
+    return f"Fit of the corrections: {'; '.join(told)}"
