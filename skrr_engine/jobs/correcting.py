@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..corrections.estimate import estimate_fit
+from ..corrections.estimate import estimate_fit, measured_rates
 from ..corrections.fit import Fitted, fit_corrections
 from ..corrections.side_file import write_side_file
 from ..corrections.sites import KINDS, Settings
@@ -24,11 +24,12 @@ USUAL = ("bridge, all",)
 class CorrectedPlan:
     """`plan` has the corrected level alone and names the side file, which is there; `kind` is the kind that was taken,
     None where none lowered the discrepancy: then the plan is as it was, and no file was written. `fitted` says, kind by
-    kind, what was found."""
+    kind, what was found, `cost` what was told before it began."""
 
     plan: Plan
     kind: str | None
     fitted: Mapping[str, Fitted]
+    cost: str
 
 
 def correct_level(
@@ -55,7 +56,8 @@ def correct_level(
         raise PlanError(f"This level {what}. Choose a level without corrections that cuts the encoder.")
     cut = level.cuts[slot]
     assignment = assign(len(fit.stack.subblocks), cut.skip, cut.reuse_map)
-    fit.report(Notice(cost_of(level, slot, fit, selection, kinds, settings)))
+    cost = cost_of(level, slot, fit, selection, kinds, settings)
+    fit.report(Notice(cost))
     fitted = {
         kind: fit_corrections(
             fit, selection, assignment, settings[kind], budget, folder and Path(folder) / kind.replace(", ", "-")
@@ -66,7 +68,7 @@ def correct_level(
     best = fitted[kind]
     alone = plan.with_levels([level])
     if not best.corrections.tensors:
-        return CorrectedPlan(alone, None, fitted)
+        return CorrectedPlan(alone, None, fitted, cost)
     note = write_side_file(side_file, alone, {slot: best.corrections})
     corrected = replace(level, discrepancy=best.after.to_json(), corrections=note)
     record = {
@@ -76,7 +78,7 @@ def correct_level(
         "corrections_selection_prompts": len(selection.calibration.prompts),
         "corrections_discrepancy_before": best.before.value,
     }
-    return CorrectedPlan(plan.with_levels([corrected], search=record), kind, fitted)
+    return CorrectedPlan(plan.with_levels([corrected], search=record), kind, fitted, cost)
 
 
 def cost_of(
@@ -87,8 +89,16 @@ def cost_of(
     kinds: Sequence[str] = USUAL,
     settings: Mapping[str, Settings] = KINDS,
 ) -> str:
-    """What `correct_level` will take, from counted operations: a sentence for people."""
+    """What `correct_level` will take, from counted operations, and how long that is at what this machine does at the
+    moment: a sentence for people."""
     cut = level.cuts[slot]
     assignment = assign(len(fit.stack.subblocks), cut.skip, cut.reuse_map)
-    told = [estimate_fit(fit, selection, assignment, settings[kind]).describe() for kind in kinds]
-    return f"Fit of the corrections: {'; '.join(told)}"
+    estimates = [estimate_fit(fit, selection, assignment, settings[kind]) for kind in kinds]
+    rates = measured_rates(fit)
+    told = [f"{one.describe()}, about {_time(one.seconds(*rates))} at this machine's speed" for one in estimates]
+    return f"Fit of the corrections: {'; '.join(told)}."
+
+
+def _time(seconds: float) -> str:
+    size, unit = (3600, "h") if seconds > 5400 else (60, "min") if seconds > 90 else (1, "s")
+    return f"{seconds / size:.2g} {unit}"
