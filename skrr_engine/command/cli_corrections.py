@@ -1,14 +1,13 @@
 """`search` where corrections are asked for: three sets of prompts, the fit, and a side file beside the plan."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from ..corrections.side_file import keep_beside
 from ..corrections.sites import FEWEST_PROMPTS, KINDS
-from ..disk import writing
 from ..errors import SkrrError
 from ..jobs.corrected_search import find_corrected_plan
 from ..jobs.correcting import USUAL, CorrectedPlan, correct_level
@@ -22,7 +21,6 @@ __all__ = ["CORRECTED", "Prompts", "check", "correct", "find", "keep", "kinds", 
 CORRECTED = "corrected"
 # Every fifth prompt chooses among what is fitted on the others.
 PART = 5
-DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -100,9 +98,7 @@ def keep(made: CorrectedPlan, args) -> str:
     if made.kind is None:
         return "No correction lowers the discrepancy on prompts it has not seen: the plan is plain."
     (level,), out = made.plan.levels, Path(args.out)
-    side = out.with_name(f"{out.stem}-{level.corrections.file[:DIGITS]}.safetensors")
-    with writing(side):
-        os.replace(unnamed(args), side)
+    side = keep_beside(unnamed(args), out.parent, out.stem, level.corrections)
     return (
         f"Corrected: the discrepancy over prompts that nothing was fitted on is {level.discrepancy['value']:.4g}, and "
         f"was {before:.4g} without. Side file: {side}; put it and the plan into ComfyUI's models/skrr. The plan is "
