@@ -123,7 +123,12 @@ def _add_search(search: argparse.ArgumentParser) -> None:
     add("--sparsity", type=float, metavar="S", help="search until this share is gone (default 0.4, that is 40 %%)")
     add("--saved-gb", type=float, metavar="X", help="search until X GB of the encoder's file are saved")
     add("--beam", type=int, default=3, metavar="K", help="sets kept a level (default 3, as published)")
-    add("--mode", choices=("fast", "exact"), default="fast", help="fast (default): about as good, far less work")
+    modes = ("fast", "exact", "paper", "corrected")
+    add(
+        "--mode", choices=modes, default="fast", help="fast (default): about as good as exact or paper (one and the "
+        "same: as published), far less work; corrected: compares sets as they will be with corrections",
+    )  # fmt: skip
+    add("--corrections", action="store_true", help="then fit, on all prompts, what makes up for what was removed")
     add("--minutes", type=float, default=0.0, metavar="M", help="the best plan found in M minutes (default: no limit)")
     add("--seed", type=int, default=0, metavar="N", help="order of the prompts in the fast mode (default 0)")
     add("--null-weight", type=float, default=1.0, metavar="W", help="weight of the empty prompt (default 1; 0: none)")

@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ..plans.plan import Plan
 from ..plans.plan_json import dumps
 from ..plans.tables import plan_table
 from ..progress import Bar
+from .cli_corrections import CORRECTED, Prompts, check, correct, find, keep, kinds, split
 
 __all__ = ["search"]
 
@@ -43,6 +45,9 @@ def search(args) -> None:
         raise SkrrError(f"{out.name} exists already. Choose another name, or say --overwrite.")
     start = open_plan(args.refine) if args.refine else None
     ranks = join(args.device)
+    args.mode = "exact" if args.mode == "paper" else args.mode
+    if args.corrections or args.mode == CORRECTED:
+        check(args, ranks is not None)
     if ranks is None:
         _search(args, out, start, None)
         return
@@ -59,34 +64,59 @@ def _search(args, out: Path, start: Plan | None, ranks: Ranks | None) -> None:
     )  # fmt: skip
     if encoder.plan is not None:
         raise SkrrError(f"{args.encoder} is pruned already. Search on the dense encoder it was made from.")
-    objective, settings, record = _prepare(args, encoder, out)
+    objective_on, prompts, settings, record = _prepare(args, encoder, out)
+    objective = objective_on(prompts.searched)
     objective.ranks = ranks
     if first and not args.projection:
         print(NO_PROJECTION, file=sys.stderr)
     with Bar() if first else nullcontext() as bar:
         objective.report = bar if first else silent
-        if start is None:
-            keep = functools.partial(_keep_partial, out.with_name(f"{out.stem}.partial.json"), bar)
-            partial = {"on_partial": keep} if first else {}
+        heard = functools.partial(_heard, objective_on, bar)
+        fits, made = kinds(encoder.stored), None
+        if args.mode == CORRECTED:
+            made = find(objective, heard, prompts, settings, args, record, fits)
+            plan = made.plan
+        elif start is None:
+            partly = functools.partial(_keep_partial, out.with_name(f"{out.stem}.partial.json"), bar)
+            partial = {"on_partial": partly} if first else {}
             plan = find_plan(objective, settings, args.checkpoint, record, **partial)
         else:
             plan = refine_plan(objective, start, settings, record)
+        if args.corrections and made is None:
+            made = correct(plan, heard, prompts, settings, args, fits)
+            plan = plan if made.kind is None else made.plan
     told = None if ranks is None else ranks.summary(objective.applications)
     if not first:
         return
+    corrected = None if made is None else keep(made, args)
     write_atomically(out, dumps(plan).encode())
     print(plan_table(plan))
     if told:
         print(told)
+    if plan.levels[-1].corrections is not None:
+        print(f"{corrected}\nWritten: {out}.")
+        return
+    if corrected:
+        print(corrected)
     print(f"Written: {out}. Next: python -m skrr_engine apply --encoder FILE --plan {out} --sparsity S --out FILE")
 
 
-def _prepare(args, encoder: OpenEncoder, out: Path) -> tuple[Objective, Settings, dict]:
+def _heard(objective_on: Callable[..., Objective], bar: Bar, prompts: Sequence[str]) -> Objective:
+    """An objective that reports to `bar`."""
+    made = objective_on(prompts)
+    made.report = bar
+    return made
+
+
+def _prepare(args, encoder: OpenEncoder, out: Path) -> tuple[Callable[..., Objective], Prompts, Settings, dict]:
+    """What makes objectives on prompts, the prompts, the settings and the plan's records."""
     shape = encoder.stack.architecture
     tokenizer = open_tokenizer(args.tokenizer or args.encoder, shape.family)
     texts = calibration.read_prompts(args.prompts) if args.prompts else calibration.builtin_prompts()
-    prompts = calibration.clean_prompts(texts, args.limit)
-    rows = calibrate(prompts, tokenizer, shape, args.min_length)
+    if args.corrections or args.mode == CORRECTED:
+        prompts = split(calibration.clean_prompts(texts), args.limit)
+    else:
+        prompts = Prompts(calibration.clean_prompts(texts, args.limit), (), ())
     projection = _projection(args, shape)
     # Of the two targets, the one that was not given asks for nothing.
     sparsity = args.sparsity if args.sparsity is not None else (0.4 if args.saved_gb is None else 0.0)
@@ -97,25 +127,33 @@ def _prepare(args, encoder: OpenEncoder, out: Path) -> tuple[Objective, Settings
         beam=args.beam,
         reuse=args.reuse,
         name=out.stem[:200],
-        mode=args.mode,
+        mode="fast" if args.mode == CORRECTED else args.mode,
         minutes=args.minutes,
         seed=args.seed,
     )
+
+    rooms: list[int] = []  # one feeder and one budget for all objectives: they run one after another
+
+    def objective_on(some: Sequence[str]) -> Objective:
+        rows = calibrate(some, tokenizer, shape, args.min_length)
+        made = Objective(encoder.stack, rows, projection, args.null_weight, device=args.device.partition(":")[0])
+        if args.device.startswith("cuda"):
+            rooms.append(rooms[0] if rooms else feed(made, torch.device(args.device), _free_memory(args)).streams)
+            made.room = lambda: rooms[0]
+        return made
+
     record = {
         "denoiser": {"projection": projection.name},
         "calibration": {
-            "prompts": len(prompts),
+            "prompts": len(prompts.searched),
             "source": Path(args.prompts).name if args.prompts else "built-in",
             "tokenizer": tokenizer.name,
             "min_length": args.min_length,
-            "digest": rows.identity[:16],
+            "digest": calibrate(prompts.searched, tokenizer, shape, args.min_length).identity[:16],
         },
         "search": settings.record(args.null_weight),
     }
-    objective = Objective(encoder.stack, rows, projection, args.null_weight, device=args.device.partition(":")[0])
-    if args.device.startswith("cuda"):
-        feed(objective, torch.device(args.device), _free_memory(args))
-    return objective, settings, record
+    return objective_on, prompts, settings, record
 
 
 def _free_memory(args) -> int:

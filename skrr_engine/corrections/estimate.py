@@ -1,21 +1,26 @@
 """What a fit will take, told before it starts: counted from shapes and prompts, nothing is run."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+import torch
 
 from ..encoders.stack import TextStack
 from ..errors import SkrrError
-from ..measure.execute import Assignment, source_of
+from ..measure.execute import Assignment, advance, source_of
 from ..measure.objective import Objective
 from ..precision import STREAM, SUM
 from .sites import Settings, places_of
 from .statistics import ROWS
 from .streams import positions_read
 
-__all__ = ["FitEstimate", "check_budget", "estimate_fit"]
+__all__ = ["FitEstimate", "check_budget", "estimate_fit", "measured_rates"]
 
 # Multiply-adds of an eigenvalue decomposition with its vectors, over n³: about nine.
 EIGENVECTORS = 9
+# The side of the square matrices by which float64 is timed, and how long a timing takes at least, in seconds.
+SIDE, LEAST = 512, 0.05
 UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("bytes", 1))
 
 
@@ -73,6 +78,27 @@ def estimate_fit(
         len(places), len(fit.calibration.prompts), read, most, _runs(fit, selection, assignment, settings), sums,
         3 * (fit.tokens + 2 * selection.tokens) * width * STREAM.itemsize, numbers * SUM.itemsize,
     )  # fmt: skip
+
+
+def measured_rates(fit: Objective) -> tuple[float, float]:
+    """Multiply-adds a second where `fit` runs, right now: of sub-blocks, and in float64. Takes a few calls."""
+    fit.prepare()
+    portion = fit.portions[-1]
+    hidden, context = fit.stack.embed(portion.batch)
+    home = "cpu" if hidden.device.type == "mps" else hidden.device
+    square = torch.ones(SIDE, SIDE, dtype=SUM, device=home)
+    runs = _calls_a_second(lambda: advance(fit.stack, 0, hidden, context)) * fit.stack.subblocks[0].parameters
+    return runs * portion.tokens, _calls_a_second(lambda: square @ square) * SIDE**3
+
+
+def _calls_a_second(call: Callable[[], torch.Tensor]) -> float:
+    """The first call is not timed: it may have to bring something."""
+    count, began = -1, time.perf_counter()
+    while count < 1 or time.perf_counter() - began < LEAST:
+        call().reshape(-1)[0].item()  # waits for a card
+        count += 1
+        began = time.perf_counter() if count == 0 else began
+    return count / (time.perf_counter() - began)
 
 
 def check_budget(estimate: FitEstimate, budget: int) -> None:

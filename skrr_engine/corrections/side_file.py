@@ -36,9 +36,11 @@ from .added import Bias, Bridge
 from .found import Corrections
 
 __all__ = [
+    "DIGITS",
     "SideFile",
     "corrections_of",
     "is_place",
+    "keep_beside",
     "read_parts",
     "read_side_file",
     "side_file_for",
@@ -51,6 +53,8 @@ VERSION = "1"
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 MAX_WEIGHTS = 2000
 BUFFER = 4 * 1024 * 1024
+# Digits of the digest in a side file's name, by which it is found; the whole digest is checked when it is read.
+DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,14 @@ def write_side_file(path: str | Path, plan: Plan, corrections: Mapping[str, Corr
         write_tensors(temporary, tensors, metadata)
         found = read_side_file(temporary)
     return found.note
+
+
+def keep_beside(path: Path, folder: Path, name: str, note: SideFileNote) -> Path:
+    """Gives the side file at `path` the name in `folder` by which it is found for plan `name`, which is returned."""
+    kept = folder / f"{name}-{note.file[:DIGITS]}.safetensors"
+    with writing(kept):
+        os.replace(path, kept)
+    return kept
 
 
 def side_file_for(path: str | Path, level: Level) -> Mapping[str, Corrections]:

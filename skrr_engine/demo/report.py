@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..corrections.found import Corrections
 from ..encoders.stack import TextStack
 from ..measure.discrepancy import Discrepancy
 from ..plans.plan import Level
@@ -16,12 +17,13 @@ __all__ = ["Drawn", "report"]
 
 @dataclass(frozen=True)
 class Drawn:
-    """One encoder's result: its level (None: dense), its discrepancy on held-out prompts, and which of its
-    pictures are right, (cases,) bool."""
+    """One encoder's result: its level (None: dense), its discrepancy on held-out prompts, which of its pictures are
+    right, (cases,) bool, and the corrections that it ran with."""
 
     level: Level | None
     held_out: Discrepancy
     right: torch.Tensor
+    corrections: Corrections | None = None
 
 
 def report(cases: Sequence[Case], drawn: Sequence[Drawn], stack: TextStack) -> str:
@@ -42,7 +44,9 @@ def report(cases: Sequence[Case], drawn: Sequence[Drawn], stack: TextStack) -> s
         gone = 0 if one.level is None else sum(
             stack.subblocks[i].bytes for cut in one.level.cuts.values() for i in cut.skip
         )  # fmt: skip
+        gone -= one.corrections.extra_bytes if one.corrections else 0
         name = "dense" if one.level is None else f"{100 * one.level.sparsity:.1f} % removed"
+        name += ", corrected" if one.corrections else ""
         cells = [f"{scores.tasks[task]:.2f}" for task in TASKS]
         difference = "" if one.level is None else f"{low:+.2f} … {high:+.2f}"
         lines.append(

@@ -26,7 +26,7 @@ from ..errors import SkrrError
 from ..files.encoder_files import EncoderFiles, find_encoder
 from ..files.infer import infer_architecture
 from ..files.tensor_names import place_of, tensors_of
-from ..files.tensor_reading import TensorReader
+from ..files.tensor_reading import DTYPES, TensorReader
 from ..measure.execute import Assignment, assign
 from ..plans.architecture import Architecture
 from ..plans.plan import Plan
@@ -52,12 +52,13 @@ ACTIVATIONS = {
 @dataclass(frozen=True)
 class OpenEncoder:
     """A text encoder ready to run. `assignment` runs it as its file says: every sub-block in its own place, or
-    as `plan` has it, which is None for a dense encoder."""
+    as `plan` has it, which is None for a dense encoder. `stored` is how wide matrices in the file are, at least."""
 
     stack: TextStack
     slot: str
     assignment: Assignment
     plan: Plan | None
+    stored: torch.dtype
 
 
 def default_slot(architecture: Architecture) -> str:
@@ -93,7 +94,9 @@ def open_encoder(
     stack = T5Stack(model) if architecture.family == "t5" else ClipStack(model, clip_layer, final_norm=False)
     _count_stored_bytes(stack, files, {_stored_name(name, architecture) for name in model.state_dict()})
     assignment = assign(architecture.sub_blocks, gone, cut.reuse_map if cut else {})
-    return OpenEncoder(stack, slot or files.slot or default_slot(architecture), assignment, files.plan)
+    found = {entry.dtype for entry in files.encoder.tensors.values() if len(entry.shape) == 2}
+    stored = next((DTYPES[name] for name in ("BF16", "F16") if name in found), STREAM)
+    return OpenEncoder(stack, slot or files.slot or default_slot(architecture), assignment, files.plan, stored)
 
 
 def _check_device(device: str) -> None:

@@ -1,12 +1,10 @@
 """Corrections beside the plans that name them: side files in the folders of `models/skrr`, found by their digest."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from ....skrr_engine.corrections.found import Corrections
-from ....skrr_engine.corrections.side_file import read_side_file, side_file_for
-from ....skrr_engine.disk import writing
+from ....skrr_engine.corrections.side_file import DIGITS, keep_beside, read_side_file, side_file_for
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.plans.plan import Level, SideFileNote
 from .folders import plain_name, plans_folder, side_files
@@ -14,8 +12,6 @@ from .folders import plain_name, plans_folder, side_files
 __all__ = ["check_side_name", "corrections_for", "has_side_file", "keep_side_file", "new_side_file"]
 
 ENDING = ".safetensors"
-# Digits of the digest in a side file's name: enough to tell them apart; the whole digest is checked when it is read.
-DIGITS = 12
 
 
 def corrections_for(level: Level) -> Mapping[str, Corrections]:
@@ -44,7 +40,7 @@ def has_side_file(note: SideFileNote) -> bool:
 
 def check_side_name(name: str) -> None:
     """Raises SkrrError where a plan's `name` makes no name for a side file: before a search, not after it."""
-    _side_name(name, "0" * DIGITS)
+    plain_name(f"{name}-{DIGITS * '0'}", ENDING)
 
 
 def new_side_file(name: str) -> Path:
@@ -55,14 +51,8 @@ def new_side_file(name: str) -> Path:
 
 def keep_side_file(path: Path, name: str, note: SideFileNote) -> str:
     """Gives a new side file the name by which it is found, which is returned."""
-    kept = path.with_name(_side_name(name, note.file[:DIGITS]))
-    with writing(kept):
-        os.replace(path, kept)
-    return kept.name
-
-
-def _side_name(name: str, digits: str) -> str:
-    return plain_name(f"{name}-{digits}", ENDING)
+    check_side_name(name)
+    return keep_beside(path, path.parent, name, note).name
 
 
 def _named(note: SideFileNote) -> Path | None:

@@ -6,17 +6,14 @@ from dataclasses import replace
 import comfy.model_management as mm
 import torch
 
-from ....skrr_engine.corrections.estimate import estimate_fit
-from ....skrr_engine.corrections.sites import FEWEST_PROMPTS, KINDS, Settings
+from ....skrr_engine.corrections.sites import FEWEST_PROMPTS, KINDS
 from ....skrr_engine.digest import digest_json
 from ....skrr_engine.disk import exists, write_atomically
-from ....skrr_engine.errors import PlanError, SkrrError
-from ....skrr_engine.events import Notice
+from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.files.files import read_plan_file
 from ....skrr_engine.jobs.correcting import USUAL, correct_level
-from ....skrr_engine.measure.execute import assign
 from ....skrr_engine.measure.objective import Objective
-from ....skrr_engine.plans.plan import Level, Plan
+from ....skrr_engine.plans.plan import Plan
 from ....skrr_engine.plans.plan_json import CORRECTIONS, dumps
 from ..clip.trees import TextEncoder
 from ..encoders.added import stored_width
@@ -71,37 +68,25 @@ def corrected(
     if stack.feeder is not None:
         stack.feeder.dtype = None  # a fit needs all digits
     kinds = {kind: replace(KINDS[kind], stored=stored_width(stack.subblocks[0].output.weight)) for kind in USUAL}
-    told = _estimate(fit, selection, level, slot, kinds)
-    fit.report(Notice(told))
     key = digest_json([fit.identity, selection.identity, dumps(plan.with_levels([level], name="")), slot, str(kinds)])
     path = cache_folder() / f"corrected-{key[:32]}.json"
     if exists(path):
         found = read_plan_file(path, {CORRECTIONS})
         if has_side_file(found.levels[0].corrections):
-            return replace(found, name=name), _sentence(found, told)
+            return replace(found, name=name), _sentence(found)
     budget = int(mm.get_free_memory(torch.device("cpu")))
     side_file = new_side_file(name)
     made = correct_level(plan, level, slot, fit, selection, side_file, USUAL, kinds, budget)
     if made.kind is None:
-        return plan, f"{told}\nNo correction lowers the discrepancy on prompts it has not seen: the plan is plain."
+        return plan, f"{made.cost}\nNo correction lowers the discrepancy on prompts it has not seen: the plan is plain."
     kept = keep_side_file(side_file, name, made.plan.levels[0].corrections)
     write_atomically(path, dumps(made.plan).encode())
-    return made.plan, f"{_sentence(made.plan, told)} Side file: {kept} in models/skrr."
+    return made.plan, f"{made.cost}\n{_sentence(made.plan)} Side file: {kept} in models/skrr."
 
 
-def _estimate(fit: Objective, selection: Objective, level: Level, slot: str, kinds: dict[str, Settings]) -> str:
-    if slot not in level.cuts:
-        raise PlanError(f"The level to correct does not cut encoder {slot!r}. Choose a plan for it.")
-    cut = level.cuts[slot]
-    assignment = assign(len(fit.stack.subblocks), cut.skip, cut.reuse_map)
-    return "Fit of the corrections: " + "; ".join(
-        estimate_fit(fit, selection, assignment, settings).describe() for settings in kinds.values()
-    )
-
-
-def _sentence(plan: Plan, told: str) -> str:
+def _sentence(plan: Plan) -> str:
     before, after = plan.search["corrections_discrepancy_before"], plan.levels[0].discrepancy["value"]
     return (
-        f"{told}\nCorrected: the discrepancy over prompts that nothing was fitted on is {after:.4g}, and was "
+        f"Corrected: the discrepancy over prompts that nothing was fitted on is {after:.4g}, and was "
         f"{before:.4g} without. The plan is never applied without its corrections."
     )

@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import T5Config, T5EncoderModel
 
-from skrr_engine.corrections.estimate import estimate_fit
+from skrr_engine.corrections.estimate import estimate_fit, measured_rates
 from skrr_engine.corrections.fit import fit_corrections
 from skrr_engine.corrections.sites import KINDS
 from skrr_engine.encoders.t5 import T5Stack
@@ -59,22 +60,48 @@ def test_more_than_the_budget_is_a_sentence_before_anything_runs(tiny, sets):
     assert fit_corrections(fit, selection, SKIP, budget=told.bytes).corrections.matrices
 
 
-def test_the_cost_of_t5_xxl_is_told_without_its_weights(tiny):
-    """66,000 tokens, 21 sub-blocks skipped as published for PixArt: from shapes alone."""
+PIXART = (46, 5, 6, 47, 44, 2, 11, 24, 23, 17, 18, 45, 10, 30, 29, 40, 39, 38, 37, 42, 25)
+
+
+def t5_xxl():
+    """In its shape, without data."""
     config = T5Config(
         num_layers=24, d_model=4096, d_kv=64, d_ff=10240, num_heads=64, vocab_size=32128,
         feed_forward_proj="gated-gelu",
     )  # fmt: skip
     with torch.device("meta"):
-        stack = T5Stack(T5EncoderModel(config).eval())
+        return T5Stack(T5EncoderModel(config).eval())
+
+
+def test_the_cost_of_t5_xxl_is_told_without_its_weights(tiny):
+    """66,000 tokens, 21 sub-blocks skipped as published for PixArt: from shapes alone."""
+    stack = t5_xxl()
     objectives = [Objective(stack, tiny.rows(n, lengths=(110,)), no_projection(("sequence",))) for n in (600, 64)]
-    skip = (46, 5, 6, 47, 44, 2, 11, 24, 23, 17, 18, 45, 10, 30, 29, 40, 39, 38, 37, 42, 25)
-    told = estimate_fit(*objectives, assign(48, skip), KINDS["all"])
+    told = estimate_fit(*objectives, assign(48, PIXART), KINDS["all"])
     assert (told.places, told.positions, told.inputs) == (25, 66_001, 10240)
     assert 2e14 < told.runs < 2e15 and 1e14 < told.sums < 1e15
     assert 2.2 < told.sum_bytes / 2**30 < 3.5 and 3 < told.stream_bytes / 2**30 < 4
     assert told.describe().startswith("25 places from 66,001 positions of 600 prompts: ")
     assert told.seconds(told.runs, told.sums / 2) == 3.0
+
+
+@pytest.mark.parametrize("length, said", [
+    (110, "8.8e+14 multiply-adds in the encoder, 3.3e+14 in float64, 6.34 GiB beside the encoder"),
+    (256, "2.1e+15 multiply-adds in the encoder, 6.2e+14 in float64, 11.2 GiB beside the encoder"),
+])  # fmt: skip
+def test_what_the_design_says_of_t5_xxl(tiny, length, said):
+    """The usual corrections from the built-in prompts, of which Skrr Search fits on 480 and chooses by 120."""
+    stack, objectives = t5_xxl(), []
+    for count in (480, 120):
+        objectives.append(Objective(stack, tiny.rows(count, lengths=(length,)), no_projection(("sequence",))))
+    assert said in estimate_fit(*objectives, assign(48, PIXART), KINDS["bridge, all"]).describe()
+    design = (Path(__file__).parents[3] / "docs" / "design.md").read_text(encoding="utf-8")
+    assert said.replace("e+1", "e1") in " ".join(design.split())
+
+
+def test_rates_are_those_of_this_machine(tiny, sets):
+    runs, sums = measured_rates(sets(tiny.stack(), 60, 1))
+    assert 1e5 < runs < 1e16 and 1e7 < sums < 1e16
 
 
 PEAK = """

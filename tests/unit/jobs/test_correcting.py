@@ -1,5 +1,6 @@
 """From a plan to a corrected one: fit, side file, and the plan that names it."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from skrr_engine.corrections.side_file import side_file_for
 from skrr_engine.corrections.sites import KINDS
 from skrr_engine.errors import PlanError, SkrrError
+from skrr_engine.events import Notice, Phase
 from skrr_engine.jobs.correcting import correct_level
 from skrr_engine.measure.execute import assign, encode
 from skrr_engine.measure.objective import Objective, Tally
@@ -48,6 +50,23 @@ def test_the_corrected_plan_is_applied_as_it_was_measured(case, tmp_path):
         tally.add(batch, encode(one.stack, one.assignment, batch))
     assert tally.total().value == pytest.approx(level.discrepancy["value"], rel=1e-9)
     assert level.discrepancy["value"] < 0.8 * selection.measure(assign(8, (4, 1))).value
+
+
+def test_the_cost_is_told_before_anything_is_fitted(case, tmp_path):
+    """Counted operations, and the time that they take at what this machine does."""
+    plan, fit, selection = case
+    fit.report = (heard := []).append
+    found = correct_level(plan, plan.levels[1], "t5xxl", fit, selection, tmp_path / "side", ("bridge, all",), SMALL)
+    first, second = (event for event in heard if isinstance(event, Notice | Phase))
+    assert first == Notice(found.cost) and second == Phase("fit", 8)
+    assert heard.index(first) < heard.index(second)
+    number = r"[\d.e+-]+"
+    assert re.fullmatch(
+        r"Fit of the corrections: 7 places from [\d,]+ positions of 150 prompts: "
+        rf"{number} multiply-adds in the encoder, {number} in float64, "
+        rf"[\d.]+ \w+ beside the encoder, about {number} (s|min|h) at this machine's speed\.",
+        found.cost,
+    )
 
 
 def test_corrections_that_do_not_help_leave_the_plan_as_it_was(case, tmp_path):
