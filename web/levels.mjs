@@ -9,7 +9,7 @@ const FP8 = 1
 export const QUALITIES = [
   "Quality: not measured for this plan. Compare pictures.",
   "Quality: the text's features stay as they are, to a hundredth of their size.",
-  "Quality: the text's features move by about {share} % of their size. Compare pictures.",
+  "Quality: about {lost} of 100 right pictures may be lost ({low} to {high}), measured on the pack's small pipeline. Compare pictures.",
 ]
 
 /** The level that Skrr Apply takes for `sparsity` (0 to 1): the first, in the server's order, that reaches it; the

@@ -128,8 +128,8 @@ export const FR = {
     "Qualité : non mesurée pour ce plan. Comparez des images.",
   "Quality: the text's features stay as they are, to a hundredth of their size.":
     "Qualité : les traits du texte restent tels quels, à un centième de leur taille près.",
-  "Quality: the text's features move by about {share} % of their size. Compare pictures.":
-    "Qualité : les traits du texte bougent d'environ {share} % de leur taille. Comparez des images.",
+  "Quality: about {lost} of 100 right pictures may be lost ({low} to {high}), measured on the pack's small pipeline. Compare pictures.":
+    "Qualité : environ {lost} images justes sur 100 peuvent être perdues ({low} à {high}), mesuré sur la petite chaîne livrée avec le pack. Comparez des images.",
   "{from} → {to} in fp16 ({share} % smaller)": "{from} → {to} en fp16 ({share} % de moins)",
   "{from} → {to} in fp8": "{from} → {to} en fp8",
   "plan": "plan",

@@ -118,8 +118,8 @@ export const JA = {
     "品質：このプランでは未測定です。画像を比べてください。",
   "Quality: the text's features stay as they are, to a hundredth of their size.":
     "品質：テキストの特徴は大きさの 100 分の 1 以内で変わりません。",
-  "Quality: the text's features move by about {share} % of their size. Compare pictures.":
-    "品質：テキストの特徴は大きさの約 {share} % 動きます。画像を比べてください。",
+  "Quality: about {lost} of 100 right pictures may be lost ({low} to {high}), measured on the pack's small pipeline. Compare pictures.":
+    "品質：正しい画像 100 枚のうち約 {lost} 枚（{low}～{high}）が失われる可能性があります（パック付属の小さなパイプラインでの測定）。画像を比べてください。",
   "{from} → {to} in fp16 ({share} % smaller)": "fp16 で {from} → {to}（{share} % 削減）",
   "{from} → {to} in fp8": "fp8 で {from} → {to}",
   "plan": "プラン",

@@ -117,8 +117,8 @@ export const ZH = {
     "质量：此方案未测量。请比较图像。",
   "Quality: the text's features stay as they are, to a hundredth of their size.":
     "质量：文本特征保持不变，误差在其大小的百分之一以内。",
-  "Quality: the text's features move by about {share} % of their size. Compare pictures.":
-    "质量：文本特征移动约其大小的 {share} %。请比较图像。",
+  "Quality: about {lost} of 100 right pictures may be lost ({low} to {high}), measured on the pack's small pipeline. Compare pictures.":
+    "质量：100 张正确的图像中约有 {lost} 张（{low} 到 {high}）可能出错，这是在本包附带的小型流水线上测得的。请比较图像。",
   "{from} → {to} in fp16 ({share} % smaller)": "fp16 下 {from} → {to}（缩小 {share} %）",
   "{from} → {to} in fp8": "fp8 下 {from} → {to}",
   "plan": "方案",

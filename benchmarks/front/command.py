@@ -8,6 +8,7 @@ fp16, is taken from there.
 
     --quick           600 captions to fit on instead of 3,000, two sizes, three formats, no pictures
     --only '*/Q4_0'   measures cells of these names alone
+    --fill            measures D alone, of cells that are missing: seconds each where the fit is kept (--fits)
     --page            measures nothing and writes page and picture again
     --check           measures nothing and says whether both are what the file generates
 """
@@ -28,9 +29,10 @@ from benchmarks.corrections.page import CELLS as PLANS
 from benchmarks.front.cases import TARGETS, Case, cases
 from benchmarks.front.drawing import draw
 from benchmarks.front.formats import FORMATS
-from benchmarks.front.known import Known
+from benchmarks.front.known import DRAWN, Known
 from benchmarks.front.measuring import Storage
 from benchmarks.front.page import CELLS, PAGE, PICTURE, page
+from benchmarks.front.relation import TABLES
 from benchmarks.tables.cells import Cells
 from benchmarks.tables.command import weights_digest
 from benchmarks.tables.plans import Search, find_levels, key_of
@@ -42,7 +44,7 @@ from skrr_engine.errors import SkrrError
 __all__ = ["main"]
 
 # Raised when a measurement means something else than before.
-MEANING = 1
+MEANING = 2
 QUICK_FORMATS = ("fp16", "Q4_0", "3 bit")
 
 
@@ -54,7 +56,7 @@ def main(argv=None) -> int:
         if not (options.page or options.check):
             _Run(options).all()
         cells = Cells(options.out)
-        made = {options.text: page(cells), options.picture: draw(cells)}
+        made = {options.text: page(cells, _tables(cells)), options.picture: draw(cells)}
         if options.check:
             other = [path.name for path, text in made.items() if not _holds(path, text)]
             print(f"{', '.join(other) or 'Nothing'} differs from what {options.out.name} generates.")
@@ -65,6 +67,12 @@ def main(argv=None) -> int:
         print(f"front: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _tables(cells: Cells) -> Cells | None:
+    """What benchmarks.tables has drawn with the same weights."""
+    found = Cells(TABLES) if TABLES.is_file() else None
+    return found if found is not None and found.weights == cells.weights else None
 
 
 def _holds(path: Path, text: str) -> bool:
@@ -82,8 +90,9 @@ class _Run:
         # Those of the corrections' search, so that one serves both.
         self.searched = tuple(sorted(self.targets if options.targets or options.quick else SEARCHED))
         formats = QUICK_FORMATS if options.quick else tuple(FORMATS)
-        self.cases = cases(self.targets, formats, bool(self.sizes.pictures))
-        self.only, self.pipeline = options.only, Pipeline(options.weights)
+        self.fill = options.fill
+        self.cases = cases(self.targets, formats, bool(self.sizes.pictures) and not self.fill)
+        self.only, self.fits, self.pipeline = options.only, options.fits, Pipeline(options.weights)
         self.cells = Cells(options.out, weights_digest(options.weights))
         self.known = Known(options.plans, self.cells.weights)
         names = {case.name for case in self.cases}
@@ -98,6 +107,8 @@ class _Run:
     def all(self) -> None:
         """Measures what is planned, asked for and missing."""
         for case in self.cases:
+            if self.fill and case.name in self.cells:
+                continue
             if any(fnmatch.fnmatchcase(case.name, pattern) for pattern in self.only):
                 self.case(case)
 
@@ -113,9 +124,15 @@ class _Run:
         storage = self._storage(case.draw)
         known = self.known.measured(case, order, storage.bench)
         content = [order, case.way, case.stored, storage.bench.identity]
-        content += [storage.bench.pictured] if case.pictures or "right" in (known or ()) else []
+        drawn = {name: known[name] for name in DRAWN} if known and "right" in known else None
+        content += [storage.bench.pictured] if case.pictures or drawn else []
         removed = {"removed": level["sparsity"] if order else 0.0, "power": storage.power}
-        self._value(case.name, content, lambda: {**removed, **storage.measure(case, order, known)})
+        # The other draws' fits would serve one cell each.
+        if known and case.draw and case.way != "plain":
+            measure = lambda: {**removed, **storage.taken(case, order, known)}  # noqa: E731
+        else:
+            measure = lambda: {**removed, **storage.measure(case, order, drawn)}  # noqa: E731
+        self._value(case.name, content, measure)
 
     def _levels(self, draw: int) -> dict:
         search = Search("skrr", draw, self.sizes.search, self.searched, reuse=False)
@@ -125,7 +142,7 @@ class _Run:
 
     def _storage(self, draw: int) -> Storage:
         if draw not in self.storages:
-            self.storages[draw] = Storage(Bench(self.pipeline, self.sizes, draw))
+            self.storages[draw] = Storage(Bench(self.pipeline, self.sizes, draw), self.fits)
         return self.storages[draw]
 
     def _value(self, name: str, content, measure):
@@ -148,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", type=Path, default=PAGE, help="the page")
     parser.add_argument("--picture", type=Path, default=PICTURE, help="the page's picture, SVG")
     parser.add_argument("--plans", type=Path, default=PLANS, help="cells of benchmarks.corrections")
+    parser.add_argument("--fits", type=Path, metavar="DIR", help="keeps fits there, for the next call (nowhere)")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, metavar="DIR", help="a pipeline (the shipped one)")
     parser.add_argument("--targets", type=float, nargs="+", metavar="SPARSITY", help="0.25 0.33 0.42 0.50 0.62")
     parser.add_argument("--pictures", type=int, help="of a pictured cell (510)")
@@ -156,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", default=("*",), metavar="NAME", help="cells, with * and ?")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch (1)")
     parser.add_argument("--quick", action="store_true", help="fewer captions, sizes and formats, no pictures")
+    parser.add_argument("--fill", action="store_true", help="D alone, of cells that are missing")
     parser.add_argument("--page", action="store_true", help="write page and picture only")
     parser.add_argument("--check", action="store_true", help="check page and picture only")
     return parser

@@ -9,9 +9,10 @@ from benchmarks.corrections.measuring import Bench
 from benchmarks.front.cases import Case, drawn_elsewhere
 from benchmarks.tables.cells import Cells
 
-__all__ = ["Known"]
+__all__ = ["DRAWN", "Known"]
 
 TAKEN = ("extra bytes", "D", "null norm", "score", "tasks", "right")
+DRAWN = ("score", "tasks", "right")
 
 
 class Known:
@@ -26,7 +27,7 @@ class Known:
         return self._fresh(f"{draw}/plan", content)
 
     def measured(self, case: Case, order: list[int], bench: Bench) -> dict | None:
-        """D and, where it was drawn, the score of an encoder in fp16."""
+        """Of an encoder in fp16: extra bytes, D and, where it was drawn, its score."""
         if case.stored != "fp16":
             return None
         for pictured in (bench.pictured, *(() if case.pictures else (None,))):

@@ -3,16 +3,22 @@
 import copy
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save
 
+from benchmarks.corrections.command import FITTED
 from benchmarks.corrections.measuring import Bench
 from benchmarks.front.cases import Case
 from benchmarks.front.formats import FORMATS
 from skrr_engine.baselines.rebuilt import measure_rebuilt, rebuild, state_of
+from skrr_engine.corrections.added import Bridge
 from skrr_engine.corrections.fit import fit_corrections
-from skrr_engine.corrections.found import Corrections
+from skrr_engine.corrections.found import Corrections, cut_of, weights_digest
 from skrr_engine.corrections.sites import KINDS
+from skrr_engine.digest import digest_json
+from skrr_engine.disk import write_atomically
 from skrr_engine.measure.discrepancy import squared_terms
 from skrr_engine.measure.execute import assign
 
@@ -24,21 +30,19 @@ FILE_BYTES = 2
 
 
 class Storage:
-    """The encoder of `bench` in any format, under any plan. Fits are kept: all formats share them."""
+    """The encoder of `bench` in any format, under any plan. All formats share a fit; with a `folder` fits are kept
+    there, so that the next call goes on with them."""
 
-    def __init__(self, bench: Bench):
-        self.bench, self.stack = bench, bench.pipeline.encoder.stack
+    def __init__(self, bench: Bench, folder: Path | None = None):
+        self.bench, self.stack, self.folder = bench, bench.pipeline.encoder.stack, folder
         self.names = {id(part): name for name, part in self.stack.model.named_parameters()}
         self.fits: dict[tuple, Corrections] = {}
         self.power = power_of(bench.held_out)
 
-    def measure(self, case: Case, order: list[int], known: dict | None = None) -> dict:
+    def measure(self, case: Case, order: list[int], drawn: dict | None = None) -> dict:
         """Bytes, D on the report's captions and, where the case asks for pictures, their score, of the plan that skips
-        `order`. "moved" is the root of D over the dense features' power. `known` is what was measured elsewhere of the
-        same: nothing but bytes is left to find then."""
-        if known is not None:
-            size = self._stored(case.stored, order, {})[1] + known["extra bytes"]
-            return {"bytes": size, "moved": self._moved(known["D"]), **known}
+        `order`. "moved" is the root of D over the dense features' power, "turned" that of twice the mean of 1 - cos.
+        `drawn` is what the same pictures scored elsewhere."""
         found = self._fitted(order, case.way) if order and case.way != "plain" else None
         stack, size = self._stored(case.stored, order, {} if found is None else found.matrices)
         added = {} if found is None else {place: one.correction() for place, one in found.added.items()}
@@ -46,27 +50,56 @@ class Storage:
         value = measure_rebuilt(self.bench.held_out, stack, assignment)
         about = {
             "bytes": size + (0 if found is None else found.extra_bytes),
-            "extra bytes": 0 if found is None else found.extra_bytes,
             "D": value.value,
-            "moved": self._moved(value.value),
+            "moved": math.sqrt(value.value / self.power),
+            "turned": math.sqrt(2 * value.cosine),
             "null norm": value.null_norm,
         }
-        if case.pictures:
+        if case.pictures and drawn is None:
             pipeline = copy.copy(self.bench.pipeline)
             pipeline.encoder = replace(self.bench.pipeline.encoder, stack=stack)
-            about |= self.bench.drawn(pipeline, assignment)
-        return about
+            drawn = self.bench.drawn(pipeline, assignment)
+        return about | (drawn or {})
 
-    def _moved(self, discrepancy: float) -> float:
-        return math.sqrt(discrepancy / self.power)
+    def taken(self, case: Case, order: list[int], known: dict) -> dict:
+        """What was measured elsewhere of a corrected plan whose fit is not made here: bytes are all that is left to
+        find, and how far the features turned stays unknown."""
+        size = self._stored(case.stored, order, {})[1] + known["extra bytes"]
+        parts = {name: value for name, value in known.items() if name != "extra bytes"}
+        return {"bytes": size, "moved": math.sqrt(known["D"] / self.power), **parts}
 
     def _fitted(self, order: list[int], way: str) -> Corrections:
         key = (tuple(order), way)
         if key not in self.fits:
-            fit, selection = self.bench.fit_and_selection()
-            assignment = assign(len(self.stack.subblocks), order)
-            self.fits[key] = fit_corrections(fit, selection, assignment, KINDS[way]).corrections
+            self.fits[key] = self._kept(order, way) or self._fit(order, way)
         return self.fits[key]
+
+    def _fit(self, order: list[int], way: str) -> Corrections:
+        fit, selection = self.bench.fit_and_selection()
+        found = fit_corrections(fit, selection, assign(len(self.stack.subblocks), order), KINDS[way]).corrections
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tensors = {f"{place}/{name}": part.contiguous() for (place, name), part in found.tensors.items()}
+            write_atomically(self._file(order, way), save(tensors))
+        return found
+
+    def _kept(self, order: list[int], way: str) -> Corrections | None:
+        """The fit that an earlier call has made."""
+        if self.folder is None or not self._file(order, way).is_file():
+            return None
+        parts: dict[int, dict[str, torch.Tensor]] = {}
+        for name, part in load_file(self._file(order, way)).items():
+            place, _, name = name.partition("/")
+            parts.setdefault(int(place), {})[name] = part
+        assignment = assign(len(self.stack.subblocks), order)
+        matrices = {place: one["matrix"] for place, one in parts.items() if "matrix" in one}
+        added = {place: Bridge(**one) for place, one in parts.items() if "matrix" not in one}
+        weights = weights_digest(self.stack, assignment)
+        return Corrections(self.stack.architecture, weights, cut_of(assignment), matrices, added)
+
+    def _file(self, order: list[int], way: str) -> Path:
+        digest = digest_json([self.stack.identity, self.bench.identity, list(order), way, FITTED])
+        return self.folder / f"{digest[:32]}.safetensors"
 
     def _stored(self, name: str, order: list[int], matrices) -> tuple:
         """The encoder with every matrix that is kept as the format gives it back, and its bytes."""

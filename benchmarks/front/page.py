@@ -5,7 +5,7 @@ from pathlib import Path
 from benchmarks.front.cases import BEST, TARGETS, WAYS, Case
 from benchmarks.front.formats import FORMATS
 from benchmarks.front.points import Point, against, dense_of, front_of, points
-from benchmarks.front.relation import relation
+from benchmarks.front.relation import drawn_encoders, relation
 from benchmarks.tables.cells import Cells
 from benchmarks.tables.statistics import Estimate
 
@@ -32,8 +32,8 @@ QUESTIONS = (
 )
 
 
-def page(cells: Cells) -> str:
-    """The whole page, Markdown."""
+def page(cells: Cells, tables: Cells | None = None) -> str:
+    """The whole page, Markdown. `tables` are the cells of benchmarks.tables, of the same weights."""
     found = points(cells)
     parts = ["# What to load for how many bytes", "", *_about(cells), ""]
     parts += [f"![Bytes against score, with the front]({PICTURE.name})", ""]
@@ -41,7 +41,7 @@ def page(cells: Cells) -> str:
         ("What was drawn", _drawn),
         ("Which of two", _questions),
         ("Where each stops being worth it", _ends),
-        ("What a movement of the features costs", _movement),
+        ("What a change of the features costs", lambda found: _change(found, tables)),
         ("The discrepancy of all", _grid),
     ):
         parts += [f"## {title}", "", *section(found), ""]
@@ -63,12 +63,12 @@ def shown(gap: Estimate) -> str:
 
 def _about(cells: Cells) -> list[str]:
     facts = cells.facts
-    sizes, seconds = facts["sizes"], sum(cell["seconds"] for cell in cells.cells.values())
+    sizes = facts["sizes"]
     lines = [
         "Made by `python -m benchmarks.front` from [results/front.json](results/front.json), on the small pipeline "
-        f"([small-pipeline.md](small-pipeline.md)), in {seconds / 60:.0f} minutes of work ({facts['threads']} thread, "
-        f"on a CPU, PyTorch {facts['torch']}) beside what [corrections.md](corrections.md) had measured. Nothing on "
-        "this page is written by hand.",
+        f"([small-pipeline.md](small-pipeline.md); {facts['threads']} thread, on a CPU, PyTorch {facts['torch']}). "
+        "What [corrections.md](corrections.md) has measured of fp16 is taken from there. Nothing on this page is "
+        "written by hand.",
         "",
         "- **Formats.** fp16, Q8_0, Q5_0 and Q4_0 (GGUF), fp8 and int8 with one scale a matrix, and nvfp4 are the "
         "formats themselves. 4, 3 and 2 bit are GGUF's Q4_K, Q3_K and Q2_K with a row in the place of blocks of 256, "
@@ -80,7 +80,7 @@ def _about(cells: Cells) -> list[str]:
         "all of it but the bridges is stored in the format.",
         f"- **D** is of {6 * sizes['held_out']} captions that neither search nor fit has seen, **score** of "
         f"{6 * -(-sizes['pictures'] // 6)} others; differences are paired, caption by caption at the same noise, with "
-        "95 % bootstraps. **Moved** is the root of D over the dense features' power.",
+        "95 % bootstraps.",
         "- **Encode times** are not measured: the small encoder's say nothing of a large one's.",
         "- int8 with rotated weights (convrot) is not among the formats.",
     ]
@@ -102,7 +102,7 @@ def _drawn(found: list[Point]) -> list[str]:
     lines = [
         "Most bytes first. **Front**: nothing that is as small scores as well.",
         "",
-        "| stored as | removed | corrections | draw | KiB | of fp16 | D | moved | score | against dense | front |",
+        "| stored as | removed | corrections | draw | KiB | of fp16 | D | turned | score | against dense | front |",
         "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for point in drawn:
@@ -111,10 +111,14 @@ def _drawn(found: list[Point]) -> list[str]:
         gap = "" if point is dense else shown(against(point, dense))
         lines.append(
             f"| {case.stored} | {100 * value['removed']:.0f} % | {way} | {case.draw if case.target else ''} | "
-            f"{point.bytes / 1024:.0f} | {point.bytes / dense.bytes:.3f} | {value['D']:.4f} | {point.moved:.2f} | "
+            f"{point.bytes / 1024:.0f} | {point.bytes / dense.bytes:.3f} | {value['D']:.4f} | {_turned(point)} | "
             f"{point.score:.3f} | {gap} | {'front' if case.name in best else ''} |"
         )
     return lines
+
+
+def _turned(point: Point) -> str:
+    return f"{point.found['turned']:.2f}" if "turned" in point.found else ""
 
 
 def _questions(found: list[Point]) -> list[str]:
@@ -169,28 +173,38 @@ def _ends(found: list[Point]) -> list[str]:
     return [*lines, "", "Differences within the intervals above decide here too: two neighbours may change places."]
 
 
-def _movement(found: list[Point]) -> list[str]:
-    curve = relation(found)
+def _change(found: list[Point], tables: Cells | None) -> list[str]:
+    drawn = drawn_encoders(found, tables)
+    curve, other = relation(drawn), relation(drawn, lambda one: one.moved)
     if curve is None:
         return ["Too few encoders were drawn."]
+    corrected = [one for one in drawn if "bridge" in one.name]
     lines = [
-        f"Over {curve.count} encoders that were drawn, whatever was done to them, the share of the dense score that is "
-        f"lost follows {curve.factor:.2f} × moved^{curve.power:.2f}, within ± {curve.band:.3f} (two standard "
-        "deviations, the sampling of the pictures included). "
-        "Skrr Report's words rest on this curve (`skrr_engine/measure/quality.py`).",
+        f"Over {curve.count} encoders that were drawn here or for [results.md](results.md), whatever was done to them, "
+        f"the share of the dense score that is lost follows {curve.factor:.2f} × turned^{curve.power:.2f}, within "
+        f"± {curve.band:.2f} × turned (two standard deviations, the sampling of the pictures included). **Turned** is "
+        "the root of twice the mean of 1 − cos between dense and changed features. By D, which also counts how long "
+        f"they are, what strays is {other.strays:.3f} of the score in place of {curve.strays:.3f}. The words of Skrr "
+        "Report and of the panel rest on this curve (`skrr_engine/measure/quality.py`); it says nothing yet of other "
+        "pipelines.",
         "",
-        "| moved | lost, by the curve | within |", "|---:|---:|---|",
+        "| turned | lost, by the curve | within |", "|---:|---:|---|",
     ]  # fmt: skip
-    for moved in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
-        if moved <= curve.farthest:
-            lost = curve.lost(moved)
-            low, high = max(0.0, lost - curve.band), lost + curve.band
-            lines.append(f"| {moved:g} | {100 * lost:.1f} % | {100 * low:.1f} … {100 * high:.1f} % |")
-    stored = [point for point in found if point.case.target is None and point.case.stored != "fp16"]
-    lines += ["", "How far storing the dense encoder in fewer bits moves them:", "",
-              "| stored as | moved | of fp16's bytes |", "|---|---:|---:|"]  # fmt: skip
+    for far in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
+        lost, band = curve.lost(far), curve.band * far
+        low, high = max(0.0, lost - band), min(1.0, lost + band)
+        lines.append(f"| {far:g} | {100 * lost:.1f} % | {100 * low:.1f} … {100 * high:.1f} % |")
+    if corrected:
+        off = sum(one.lost - curve.lost(one.turned) for one in corrected) / len(corrected)
+        lines += ["", f"The {len(corrected)} corrected ones among them lost {off:+.3f} against the curve, in the mean."]
+    lines += ["", "How far storing the dense encoder in fewer bits turns them:", "",
+              "| stored as | turned | moved | of fp16's bytes |", "|---|---:|---:|---:|"]  # fmt: skip
     whole = max(point.bytes for point in found)
-    lines += [f"| {point.case.stored} | {point.moved:.3f} | {point.bytes / whole:.3f} |" for point in stored]
+    lines += [
+        f"| {point.case.stored} | {point.found['turned']:.3f} | {point.moved:.3f} | {point.bytes / whole:.3f} |"
+        for point in found
+        if point.case.target is None and point.case.stored != "fp16"
+    ]
     return lines
 
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict"
 import { test } from "node:test"
 
-import { levelFor, qualityText, sizesText } from "../../web/levels.mjs"
+import { levelFor, qualityText, QUALITIES, sizesText } from "../../web/levels.mjs"
 import { nextStop, placeOf, stopNear, stopOf, stopsOf } from "../../web/stops.mjs"
 import { plan } from "./plans.mjs"
 
@@ -54,7 +54,7 @@ test("gigabytes come first: measured where the encoder was, else in the two usua
 })
 
 test("quality is what the server says of the level", () => {
-  const text = "Quality: the text's features move by about {share} % of their size. Compare pictures."
-  assert.match(qualityText({ quality: { text, values: { share: "11" } } }), /about 11 % of their size/)
+  const text = QUALITIES.at(-1)
+  assert.match(qualityText({ quality: { text, values: { lost: "11", low: "3", high: "19" } } }), /about 11 of 100 right/)
   assert.equal(qualityText({}), "")
 })

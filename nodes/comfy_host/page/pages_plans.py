@@ -1,8 +1,8 @@
 """A plan as numbers for the page to draw. The page reads no plan text: the engine's reader is the only one."""
 
-import math
 from collections.abc import Mapping
 
+from ....skrr_engine.measure.quality import quality_of, turned
 from ....skrr_engine.plans.architecture import Architecture
 from ....skrr_engine.plans.plan import ROUNDING, WHOLE_PERCENT, Level, Plan
 
@@ -65,15 +65,18 @@ def _level(plan: Plan, level: Level) -> dict:
 
 
 def level_quality(level: Level) -> dict:
-    """A sentence and its values. Only what the plan's own measurement carries: the features' cosine tells by how much
-    of their size they move, as long as their length stays; what of it is seen in pictures no plan says."""
+    """A sentence and its values, from what the plan's own measurement carries: the features' cosine."""
     if level.discrepancy is None:
         return {"text": "Quality: not measured for this plan. Compare pictures.", "values": {}}
-    share = 100 * math.sqrt(2 * max(0.0, level.discrepancy["cosine"]))
-    if share < 1:
+    found = quality_of(turned(level.discrepancy["cosine"]))
+    if found.turned < 0.01:
         return {"text": "Quality: the text's features stay as they are, to a hundredth of their size.", "values": {}}
-    text = "Quality: the text's features move by about {share} % of their size. Compare pictures."
-    return {"text": text, "values": {"share": f"{share:.0f}" if share >= 10 else f"{share:.2g}"}}
+    values = {"lost": found.lost, "low": found.low, "high": found.high}
+    text = (
+        "Quality: about {lost} of 100 right pictures may be lost ({low} to {high}), measured on the pack's small "
+        "pipeline. Compare pictures."
+    )
+    return {"text": text, "values": {name: f"{100 * share:.0f}" for name, share in values.items()}}
 
 
 def _plain(discrepancy: Mapping[str, float] | None) -> dict | None:

@@ -19,7 +19,8 @@ WIDTH, MARGIN, LABELS, VALUES = 1000, 40, 210, 130
 SCALE = 2
 PAPER, INK, SOFT, LINE = "#ffffff", "#1d2129", "#667080", "#d8dce3"
 DENSE, PRUNED, WARM = "#a3adba", "#1f77b4", "#d2691e"
-HEADS = {"unchanged": "#2e7d4f", "hardly changed": "#2e7d4f", "large change": "#b3402a"}
+GOOD, BAD = "#2e7d4f", "#b3402a"
+HEADS = {"unchanged": GOOD, "about as good": GOOD, "much worse": BAD, "large change": BAD}
 # The scale of the changes: shares from 0.1 % to 1,000 %, in powers of ten.
 LEAST, MOST = -3, 1
 GAIN = 4

@@ -1,43 +1,37 @@
-"""Skrr Report's words: a verdict only where a yardstick carries it, and every figure with what it does not say."""
+"""Skrr Report's words: what the figures say of quality, where that was measured, and what each does not say."""
 
 from statistics import median
 
+from ....skrr_engine.measure.quality import GRADES, Quality, quality_of, turned
 from .comparing import Comparison, EncoderSizes
 from .pictures import PicturePair
 from .probing import Change
 
-__all__ = ["FP8_LAYER", "percent", "report_text", "size_in_words", "time_in_words", "verdict"]
+__all__ = ["FP8_LAYER", "HEADS", "percent", "report_text", "size_in_words", "time_in_words", "verdict"]
 
 # Root mean square by which rounding its weights to scaled fp8 (e4m3) moves a linear layer's output; a format that
 # people use without a second thought. tests/comfy/test_report.py measures it.
 FP8_LAYER = 0.0266
 # Moved by as much as the features are large, or as far as the empty prompt is away: no nearer than having nothing.
 ALL = 1.0
-GRADES = ("unchanged", "hardly changed", "no verdict", "large change")
+HEADS = (*GRADES, "large change")
 SHOWN = 200
 
 
 def verdict(comparison: Comparison, pair: PicturePair | None = None) -> tuple[str, str]:
-    """A word or two for the plot's head, and the sentences. The encoder that changed most decides."""
+    """A word or two for the plot's head, one of HEADS, and the sentences. The encoder that changed most decides."""
     measured = [encoder for encoder in comparison.encoders if encoder.change]
-    worst = max(measured, key=lambda encoder: (_grade(encoder.change), _extent(encoder.change)))
+    worst = max(measured, key=lambda encoder: (HEADS.index(_head(encoder.change)), _extent(encoder.change)))
     change, name = worst.change, worst.slot
-    head, moved = GRADES[_grade(change)], percent(_extent(change))
+    head = _head(change)
     if head == "unchanged":
         said = f"Unchanged: what the denoiser reads of {name} is the same, bit for bit."
-    elif head == "hardly changed":
-        said = (
-            f"Hardly changed: the features of {name} moved by {moved} of their size, no more than storing one single "
-            f"layer in fp8 moves that layer's output ({percent(FP8_LAYER)})."
-        )
     elif head == "large change":
         said = f"Large change: {_why_large(change, name)} Take a smaller level, or search."
     else:
-        said = (
-            f"No verdict from the figures: the features of {name} moved by {moved} of their size. That is more than "
-            f"fp8 does to one layer ({percent(FP8_LAYER)}) and less than losing them ({percent(ALL)}); in between "
-            "nobody has shown which figure can be seen. Compare pictures of several seeds."
-        )
+        said = f"{head.capitalize()}, by the figures of {name}. {_quality(change).sentences}"
+        if head != "about as good":
+            said += " Compare pictures of several seeds."
     if pair is not None and pair.same:
         said += " The two pictures are the same to the last step of an 8-bit picture."
     return head, said
@@ -47,10 +41,18 @@ def _extent(change: Change) -> float:
     return max(change.relative, change.null_relative)
 
 
-def _grade(change: Change) -> int:
-    if _extent(change) <= FP8_LAYER:
-        return 1 if _extent(change) else 0
-    return 3 if max(_extent(change), change.to_empty or 0.0) >= ALL else 2
+def _quality(change: Change) -> Quality:
+    return quality_of(turned(change.discrepancy.cosine))
+
+
+def _head(change: Change) -> str:
+    if not _extent(change):
+        return "unchanged"
+    if max(_extent(change), change.to_empty or 0.0) >= ALL:
+        return "large change"
+    # Features that only grow do not turn, but they are not the same.
+    grade = _quality(change).grade
+    return "about as good" if grade == "unchanged" else grade
 
 
 def _why_large(change: Change, name: str) -> str:

@@ -1,6 +1,7 @@
 """The benchmark of bytes against quality on a random pipeline: bytes, fp16 exactly, cells that are kept, a page."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,9 +12,12 @@ from benchmarks.front.cases import BEST, Case, cases
 from benchmarks.front.command import main
 from benchmarks.front.known import Known
 from benchmarks.front.measuring import Storage, power_of
+from benchmarks.front.page import CELLS
 from benchmarks.front.points import Point, front_of, points
-from benchmarks.front.relation import relation
+from benchmarks.front.relation import TABLES, Drawn, drawn_encoders, relation
 from benchmarks.tables.cells import Cells
+from benchmarks.tables.command import weights_digest
+from skrr_engine.demo.layout import WEIGHTS
 from skrr_engine.demo.pipeline import Pipeline
 from skrr_engine.measure.execute import assign
 
@@ -29,8 +33,8 @@ def weights(tmp_path_factory, few_steps):
 
 
 @pytest.fixture(scope="module")
-def storage(weights):
-    return Storage(Bench(Pipeline(weights), SIZES))
+def storage(weights, tmp_path_factory):
+    return Storage(Bench(Pipeline(weights), SIZES), tmp_path_factory.mktemp("fits"))
 
 
 def test_fp16_is_what_the_file_holds(storage, weights):
@@ -47,9 +51,12 @@ def test_fp16_is_what_the_file_holds(storage, weights):
 def test_a_corrected_plan_is_stored_whole(storage):
     plain, corrected = (storage.measure(Case("Q4_0", 0.42, way), SKIP) for way in ("plain", BEST))
     assert corrected["D"] < plain["D"]
-    assert corrected["bytes"] - plain["bytes"] == corrected["extra bytes"] > 0
     (fitted,) = storage.fits.values()
+    assert corrected["bytes"] - plain["bytes"] == fitted.extra_bytes > 0
     assert all(matrix.dtype == torch.float32 for matrix in fitted.matrices.values())
+    again = Storage(storage.bench, storage.folder)
+    again._fit = lambda *_: pytest.fail("the fit was kept")
+    assert again.measure(Case("Q4_0", 0.42, BEST), SKIP) == corrected
 
 
 def test_fewer_bits_move_more_and_nothing_is_written_into_the_encoder(storage):
@@ -132,14 +139,28 @@ def test_the_front_is_what_nothing_smaller_matches():
 
 
 def test_the_relation_finds_a_curve_and_what_strays():
-    dense = Point(Case("fp16"), {"bytes": 1, "score": 0.8, "moved": 0.0})
-    moved = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
-    exact = [drawn(1, 0.8 * (1 - 0.5 * m**2.5), m) for m in moved]
-    found = relation([dense, *exact])
-    assert (found.factor, found.power) == (pytest.approx(0.5), 2.5) and found.band < 1e-9 and found.farthest == 0.7
-    off = [drawn(1, point.score + (0.04 if n % 2 else -0.04), point.moved) for n, point in enumerate(exact)]
-    assert 0.05 < relation([dense, *off]).band < 0.2
-    assert relation([dense, *exact[:3]]) is None and relation(exact) is None
+    far = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    exact = [Drawn("x", 0.9 * m, m, 0.5 * m**2.5, 510) for m in far]
+    found = relation([*exact, Drawn("dense again", 0, 0, 0.1, 510), Drawn("lost", 9, 1.3, 1, 510)])
+    assert (found.factor, found.power) == (pytest.approx(0.5), 2.5) and found.band < 1e-9
+    assert (found.farthest, found.count, found.lost(0.4)) == (0.7, 7, pytest.approx(0.5 * 0.4**2.5))
+    off = [replace(one, lost=one.lost + (0.1 if n % 2 else -0.1) * one.turned) for n, one in enumerate(exact)]
+    assert relation(off).band == pytest.approx(0.2, abs=0.03)
+    assert relation(exact, lambda one: one.moved).factor == pytest.approx(0.5 / 0.9**2.5)
+    assert relation(exact[:3]) is None
+
+
+def test_tables_cells_are_points_too():
+    """Against what benchmarks.tables prints of the same cells, on the cases that both dense and pruned have."""
+    found = points(Cells(CELLS))
+    tables = Cells(TABLES)
+    drawn = {one.name: one for one in drawn_encoders(found, tables)}
+    one, value = drawn["tables: skrr/42/0"], tables["skrr/42/0"]
+    assert one.pictures == sum(map(len, value["right"]))
+    assert one.turned == pytest.approx((2 * value["discrepancy"]["projected"]["cosine"]) ** 0.5)
+    assert 0 < one.lost < 0.3 and one.moved < one.turned
+    left_out = ("dense", "null caption", "other noise")
+    assert not any(f"tables: {name}" in drawn for name in left_out) and "dense/fp16" not in drawn
 
 
 def test_page_and_picture_are_what_the_committed_cells_generate(capsys):
@@ -147,10 +168,6 @@ def test_page_and_picture_are_what_the_committed_cells_generate(capsys):
 
 
 def test_the_committed_cells_are_of_the_shipped_weights():
-    from benchmarks.front.page import CELLS
-    from benchmarks.tables.command import weights_digest
-    from skrr_engine.demo.layout import WEIGHTS
-
     cells = Cells(CELLS)
     assert cells.weights == weights_digest(WEIGHTS)
     assert {point.case.name for point in points(cells)} >= {"dense/fp16", "dense/Q4_0", "0/42/bridge, all/fp16"}
