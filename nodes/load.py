@@ -42,7 +42,7 @@ class SkrrCLIPLoader(io.ComfyNode):
                 "disk and takes no RAM. With a plan even less is read. A file written by Skrr Save Encoder brings its "
                 "plan."
             ),
-            search_aliases=["load clip", "load pruned T5", "dual clip loader"],
+            search_aliases=["load clip", "load pruned T5", "dual clip loader", "vram", "low memory", "text encoder"],
             inputs=[
                 io.Combo.Input("file1", options=files, tooltip="A safetensors file in models/text_encoders."),
                 *more,

@@ -33,7 +33,7 @@ class SkrrLoadPlan(io.ComfyNode):
                 "A published plan (T5-XXL of FLUX.1, SD3 and PixArt; there are none for umT5, CLIP or language-model "
                 "encoders), a plan saved in models/skrr, or plan text."
             ),
-            search_aliases=["preset", "prune text encoder"],
+            search_aliases=["preset", "prune text encoder", "text encoder"],
             inputs=[
                 io.Combo.Input(
                     "source",

@@ -28,7 +28,7 @@ class SkrrSearch(io.ComfyNode):
                 "Searches for the sub-blocks of a text encoder that this MODEL misses least. Long; can be cancelled "
                 "and goes on where it was. With a plan connected, only finds that plan's re-use pairs (minutes)."
             ),
-            search_aliases=["prune text encoder", "skip layers", "shrink T5"],
+            search_aliases=["prune text encoder", "skip layers", "shrink T5", "vram", "low memory", "text encoder"],
             inputs=[
                 io.Clip.Input(
                     "clip",
@@ -50,16 +50,26 @@ class SkrrSearch(io.ComfyNode):
                     "encoder",
                     options=[LARGEST, "t5xxl", "clip_l", "clip_g"],
                     default=LARGEST,
-                    tooltip="Which encoder of the CLIP to search; one at a time.",
+                    advanced=True,
+                    tooltip="Which encoder of the CLIP becomes smaller; the largest brings most. One at a time.",
                 ),
-                io.Int.Input("beam", default=3, min=1, max=32, tooltip="Beam size; 3 as published. 1 is greedy."),
+                io.Int.Input(
+                    "beam",
+                    default=3,
+                    min=1,
+                    max=32,
+                    advanced=True,
+                    tooltip="More finds a somewhat better plan and takes as many times longer. 1 is the fastest; 3 as "
+                    "published.",
+                ),
                 io.Float.Input(
                     "sparsity",
                     default=0.4,
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Search until this share of the encoder's parameters is gone. 0: only saved_gb counts.",
+                    tooltip="How small the encoder may become: the plan gets levels up to this share removed, and you "
+                    "choose among them in Skrr Apply. 0: only saved_gb counts.",
                 ),
                 io.Float.Input(
                     "saved_gb",
@@ -67,7 +77,7 @@ class SkrrSearch(io.ComfyNode):
                     min=0.0,
                     max=1000.0,
                     step=0.1,
-                    tooltip="Search until this many GB of the encoder are saved too. 0: only sparsity counts.",
+                    tooltip="The same in GB: how much memory you want to win. 0: only sparsity counts.",
                 ),
                 io.Float.Input(
                     "null_weight",
@@ -75,14 +85,25 @@ class SkrrSearch(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="Weight of the empty prompt, 1 as published. 0 for models that run without guidance.",
+                    advanced=True,
+                    tooltip="Keeps the empty prompt right, which guidance multiplies; 1 as published. 0 spares it for "
+                    "models that run without guidance, as FLUX.1-dev.",
                 ),
-                io.Boolean.Input("reuse", default=True, tooltip="Re-run kept neighbours in place of removed ones."),
-                io.String.Input("name", default="my plan", tooltip="Name of the plan, for lists and reports."),
+                io.Boolean.Input(
+                    "reuse",
+                    default=True,
+                    advanced=True,
+                    tooltip="Runs some kept parts again in the place of removed ones: nearer to the whole encoder "
+                    "from the same memory, for a little more time a prompt.",
+                ),
+                io.String.Input(
+                    "name", default="my plan", tooltip="By this name you find the plan again, in lists and reports."
+                ),
                 io.String.Input(
                     "pinned",
                     default="",
                     multiline=True,
+                    advanced=True,
                     tooltip="A plan's text. When there is any it is handed out, nothing is searched, and nothing "
                     "connected here is even loaded: a shared workflow runs with the plan its author found.",
                 ),
@@ -107,8 +128,8 @@ class SkrrSearch(io.ComfyNode):
                     max=10080.0,
                     step=1.0,
                     optional=True,
-                    advanced=True,
-                    tooltip="The best plan found in this time, on as many prompts as fit into it. 0: no limit.",
+                    tooltip="How long you want to wait: the best plan found in this time, on as many prompts as fit "
+                    "into it. 0: until it is done, which can take hours.",
                 ),
                 io.Boolean.Input(
                     "corrections",

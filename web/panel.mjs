@@ -62,7 +62,7 @@ export class Panel {
     const parts = []
     if (buttons.length) parts.push(html("div", { class: "buttons" }, ...buttons.map((button) => this.button(button))))
     if (run) parts.push(...this.runParts(run, inner))
-    if (error) parts.push(html("div", { class: "error", role: "alert" }, error))
+    if (error) parts.push(failure(error))
     if (free) parts.push(...freeParts(free, plan ? this.level(plan) : null))
     if (note) parts.push(html("div", { class: "quiet" }, note))
     if (plan) parts.push(...this.planParts(plan, inner))
@@ -101,7 +101,7 @@ export class Panel {
     else if (off) parts.push(html("div", { class: "quiet" }, say("A sparsity of 0 takes nothing of the plan.")))
     if (!off && !level) {
       const most = percent(largestLevel(plan).sparsity)
-      parts.push(html("div", { class: "error", role: "alert" }, say("This plan goes to {most} at most. Ask for that or less.", { most })))
+      parts.push(failure(say("This plan goes to {most} at most. Ask for that or less.", { most })))
     }
     parts.push(...[...(level?.warnings ?? []), ...warnings].map(warning))
     const rest = this.rest(plan, level, inner)
@@ -199,6 +199,10 @@ function planName(plan) {
 
 function warning(text) {
   return html("div", { class: "warning" }, html("span", null, text))
+}
+
+function failure(text) {
+  return html("div", { class: "error", role: "alert" }, html("span", null, text))
 }
 
 function freeParts(free, level) {

@@ -2,6 +2,7 @@
 
 import { api } from "../../scripts/api.js"
 import { app } from "../../scripts/app.js"
+import { colourSockets } from "./colours.mjs"
 import { NODES } from "./node_view.mjs"
 import { Panel } from "./panel.mjs"
 import { Keeper } from "./keeper.mjs"
@@ -174,8 +175,16 @@ api.addEventListener("skrr.node", ({ detail }) => keepers.forEach((keeper) => ke
 api.addEventListener("execution_error", ({ detail }) => ended(detail, (keeper, ...run) => keeper.heardError(detail, ...run)))
 api.addEventListener("execution_success", ({ detail }) => ended(detail, (keeper, workflow) => keeper.heardSuccess(workflow)))
 api.addEventListener("reconnected", () => keepers.forEach((keeper) => keeper.refresh()))
+/** Again and again, because choosing a palette takes the colours of other packs' sockets away. */
+function colour() {
+  const canvas = app.canvas
+  if (!canvas?.default_connection_color_byType) return
+  colourSockets({ byType: canvas.default_connection_color_byType, links: canvas.constructor.link_type_colors, style: document.documentElement.style })
+}
+
 setInterval(() => {
   if (document.hidden) return
+  colour()
   keepers.forEach(takePlace)
   keepers.forEach((keeper) => keeper.look())
 }, LOOK_EVERY)

@@ -1,10 +1,14 @@
 // The panels' stylesheet. Colours of text and ground are ComfyUI's own variables, so that every palette fits;
-// the data's colours are of middle lightness and read on light and dark ground alike.
+// the data's own are in colours.mjs.
+
+import { DATA } from "./colours.mjs"
+
+const variables = Object.entries(DATA).map(([name, colour]) => `--${name}: ${colour};`).join(" ")
 
 export const STYLE = `
 :host { display: block; box-sizing: border-box; }
 .panel {
-  --kept: #4a8fe0; --gone: #8a8f98; --low: #e0b040; --high: #dc4a30; --reuse: #1f9e78; --beam: #8a8f98;
+  ${variables}
   box-sizing: border-box; padding: 8px 10px; border-radius: 6px; min-width: 200px;
   background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
   color: var(--component-node-foreground, var(--input-text, #ddd));
@@ -22,14 +26,16 @@ export const STYLE = `
 .knob { fill: var(--kept); stroke: currentColor; stroke-width: 1.5; }
 .fold > * + * { margin-top: 6px; }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 1px 10px; margin: 0; }
-.facts dt { opacity: 0.75; }
+.facts dt { opacity: 0.85; }
 .facts dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .free dt { text-align: right; font-variant-numeric: tabular-nums; opacity: 1; }
-.warning { display: flex; gap: 6px; }
-.warning::before { content: "!"; flex: none; width: 15px; height: 15px; margin-top: 1px; border-radius: 50%;
-  background: #c77700; color: #fff; font: bold 11px/15px system-ui, sans-serif; text-align: center; }
-.error { color: var(--error-text, #e66); overflow-wrap: anywhere; }
-.quiet { opacity: 0.8; }
+.warning, .error { display: flex; gap: 6px; overflow-wrap: anywhere; }
+.warning > *, .error > * { min-width: 0; }
+.warning::before, .error::before { content: "!"; flex: none; width: 15px; height: 15px; margin-top: 1px; border-radius: 50%;
+  background: var(--alert); color: #000; font: bold 11px/15px system-ui, sans-serif; text-align: center; }
+.error { color: color-mix(in srgb, var(--error) 55%, currentColor); }
+.error::before { content: "×"; border-radius: 3px; background: var(--high); color: #fff; }
+.quiet { opacity: 0.85; }
 .detail { min-height: 4.4em; opacity: 0.9; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 12px; font-size: 11px; }
 .legend span { display: inline-flex; align-items: center; gap: 5px; }

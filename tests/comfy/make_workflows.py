@@ -1,5 +1,5 @@
 """Writes workflows/*.json, their thumbnails and locales/en/nodeDefs.json anew, from `workflow_graphs` and the node
-definitions of a real server. Run it in the pack's folder with the Python of a ComfyUI, after a change to a node:
+definitions of a real server, and puts the English help pages where the page asks first. Run it in the pack's folder with the Python of a ComfyUI, after a change to a node:
 
     ~/ComfyUI/.venv/bin/python -m tests.comfy.make_workflows [name …]
 """
@@ -26,6 +26,8 @@ def main(names) -> None:
     ours = {name: definition for name, definition in info.items() if definition["category"] == "Skrr"}
     text = json.dumps(english(ours), ensure_ascii=False, indent=2) + "\n"
     (PACK / "locales" / "en" / "nodeDefs.json").write_text(text, encoding="utf-8")
+    for page in (PACK / "web" / "docs").glob("*.md"):
+        (page.parent / page.stem / "en.md").write_bytes(page.read_bytes())
     for name in names or GRAPHS:
         graph = Graph(name, info, version)
         GRAPHS[name](graph)

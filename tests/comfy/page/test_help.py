@@ -12,6 +12,7 @@ from ..server import Server, find_comfy_roots
 from ..workflow_maker import inputs_of
 
 PAGES = PACK / "web" / "docs"
+LANGUAGES = ("fr", "ja", "zh")
 SECTIONS = ["## Inputs", "## Outputs", "## Example", "## Limits"]
 
 
@@ -52,6 +53,33 @@ def test_a_page_names_every_input_and_output_and_no_other(info):
         assert max(map(len, re.sub(r"^\|.*$", "", text, flags=re.M).splitlines())) <= 120, name
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_translated_page_names_the_same(info, language):
+    """In its own language the page has the node's title, every input and output, and nodes by their titles there."""
+    texts = json.loads((PACK / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    titles = {name: text["display_name"] for name, text in texts.items()}
+    workflows = {path.stem for path in (PACK / "workflows").glob("*.json")}
+    for name, definition in info.items():
+        text = (PAGES / name / f"{language}.md").read_text(encoding="utf-8")
+        assert text.startswith(f"# {titles[name]}\n"), name
+        parts = re.split(r"\n## ", text)
+        assert len(parts) >= len(SECTIONS) + 1, name
+        rows = [re.findall(r"^\| (\*\*.+?) \|", part, re.M) for part in parts[1:3]]
+        for found, wanted in zip(rows, (list(inputs_of(definition)), definition["output_name"]), strict=True):
+            named = [field for row in found for field in re.findall(r"\*\*(.+?)\*\*", row)]
+            assert sorted(named) == sorted(wanted), name
+        assert set(re.findall(r"\*\*(Skrr [^*]+)\*\*", text)) <= set(titles.values()), name
+        assert set(re.findall(r"`(skrr_\d_\w+)`", text)) <= workflows, name
+        assert "{" not in text, name
+
+
+def test_english_pages_stand_where_the_page_asks_first(info):
+    """Written by tests.comfy.make_workflows; the pages beside the folders are for languages without one."""
+    for name in info:
+        assert (PAGES / name / "en.md").read_bytes() == (PAGES / f"{name}.md").read_bytes(), name
+        assert {path.stem for path in (PAGES / name).iterdir()} == {"en", *LANGUAGES}, name
+
+
 def test_pages_speak_of_nodes_and_workflows_that_exist(info):
     known = {definition["display_name"] for definition in info.values()}
     workflows = {path.stem for path in (PACK / "workflows").glob("*.json")}
@@ -69,8 +97,9 @@ def test_the_server_hands_them_out(pack):
         base = f"http://127.0.0.1:{server.port}"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         for name in pack("nodes").NODE_CLASS_MAPPINGS:
-            with opener.open(f"{base}/extensions/skrr-for-comfyui/docs/{name}.md") as answer:
-                assert answer.read() == (PAGES / f"{name}.md").read_bytes()
+            for page in (f"{name}.md", *(f"{name}/{language}.md" for language in ("en", *LANGUAGES))):
+                with opener.open(f"{base}/extensions/skrr-for-comfyui/docs/{page}") as answer:
+                    assert answer.read() == (PAGES / page).read_bytes()
         with opener.open(f"{base}/i18n") as answer:
             texts = json.loads(answer.read())
         for folder in (PACK / "locales").iterdir():
