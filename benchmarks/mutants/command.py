@@ -10,6 +10,7 @@ Rooms: plans, measure, search; and clip of the ComfyUI side, with $COMFYUI_PATH 
 import argparse
 import importlib
 import json
+import math
 import os
 import random
 import sys
@@ -84,9 +85,11 @@ def judge(
     rootdir: Path = PACK,
     grace: float = 20,
     names: Sequence[str] = ("test_*.py",),
+    within: float = math.inf,
 ) -> Iterator[Result]:
-    """The result so far, after each change, by the test files with one of `names`; the tests of one may take `grace`
-    seconds and four times what they take without any. Raises RuntimeError where they fail without any."""
+    """The result so far, after each change, by the test files with one of `names` and of their tests by as many as take
+    `within` seconds; those of one change may take `grace` seconds and four times what they take without any. Raises
+    RuntimeError where they fail without any."""
     began = time.monotonic()
     files = sorted({path for name in names for path in room.tests.glob(name)})
     tests = trace(files, list(room.code.glob("*.py")), rootdir, 3600)
@@ -96,7 +99,7 @@ def judge(
     known = [{name: entry[name] for name in ("file", "where", "before", "after")} for entry in equivalent]
     result = Result(room.name)
     for mutant in mutants:
-        near = concerned(mutant, tests)
+        near = concerned(mutant, tests, within)
         limit = grace + 4 * (start + sum(test.seconds for test in near))
         if about(mutant) in known:
             result.equivalent.append(about(mutant))
@@ -120,6 +123,11 @@ def main(argv=None) -> int:
         "--tests", nargs="+", default=["test_*.py"], metavar="NAME",
         help="test files of the rooms, with * and ? (all); with fewer the score is at least what is told",
     )  # fmt: skip
+    parser.add_argument(
+        "--within", type=float, default=math.inf, metavar="SECONDS",
+        help="the tests of a change may take together, the nearest and quickest first (all); the score is then at "
+        "least what is told",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help="the results as JSON, written after each change")
     options = parser.parse_args(argv)
     unknown = [name for name in options.rooms if name not in found]
@@ -134,7 +142,7 @@ def main(argv=None) -> int:
         told, result = 0, Result(room.name)
         if room.name == "clip":
             _import_comfy()
-        for result in judge(room, mutants, equivalent, names=options.tests):
+        for result in judge(room, mutants, equivalent, names=options.tests, within=options.within):
             for one in result.survivors[told:]:
                 print(f"  survives: {one['file']}:{one['line']} {one['before']}  ->  {one['after']}", flush=True)
             told = len(result.survivors)

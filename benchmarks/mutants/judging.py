@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.mutants.changes import Mutant
-from benchmarks.mutants.reach import Only, Test, Tracer
+from benchmarks.mutants.reach import Only, TracedTest, Tracer
 
 __all__ = ["check", "trace"]
 
@@ -25,7 +25,7 @@ NO_TESTS = 5
 STOPPED = -1
 
 
-def trace(tests: Sequence[Path], code: Sequence[Path], rootdir: Path, seconds: float) -> list[Test] | None:
+def trace(tests: Sequence[Path], code: Sequence[Path], rootdir: Path, seconds: float) -> list[TracedTest] | None:
     """The tests in the files `tests` and which lines of `code` each of them runs; None where one fails."""
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder, "found.json")
@@ -43,7 +43,7 @@ def trace(tests: Sequence[Path], code: Sequence[Path], rootdir: Path, seconds: f
         return Tracer.read(found) if status == 0 else None
 
 
-def check(mutant: Mutant, tests: Sequence[Test], rootdir: Path, seconds: float) -> bool:
+def check(mutant: Mutant, tests: Sequence[TracedTest], rootdir: Path, seconds: float) -> bool:
     """Whether the tests pass with the change, and it is one that nobody notices. Out of time counts as failed: a change
     may loop for ever."""
     if not tests:

@@ -6,23 +6,25 @@ finds in a cache that another test filled is not seen: the score is then lower t
 """
 
 import json
+import math
 import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from pathlib import Path
 
 import pytest
 
 from benchmarks.mutants.changes import Mutant
 
-__all__ = ["Only", "Test", "Tracer", "concerned"]
+__all__ = ["Only", "TracedTest", "Tracer", "concerned"]
 
 
 @dataclass(frozen=True)
-class Test:
+class TracedTest:
     """A test by pytest's name for it, the file it stands in, what it takes and the lines that it runs."""
 
     name: str
@@ -31,11 +33,15 @@ class Test:
     lines: frozenset[tuple[str, int]]
 
 
-def concerned(mutant: Mutant, tests: Iterable[Test]) -> list[Test]:
-    """Those that run a line of the change, the quickest first."""
+def concerned(mutant: Mutant, tests: Iterable[TracedTest], within: float = math.inf) -> list[TracedTest]:
+    """Those that run a line of the change: first those of a file named after the changed one, of them the quickest
+    first; as many as take `within` seconds together, and one at least."""
     file = str(mutant.file.resolve())
     changed = {(file, line) for line in range(mutant.line, mutant.end + 1)}
-    return sorted((test for test in tests if changed & test.lines), key=lambda test: test.seconds)
+    near = [test for test in tests if changed & test.lines]
+    near.sort(key=lambda test: (mutant.file.stem not in Path(test.file).stem, test.seconds))
+    ends = accumulate(test.seconds for test in near)
+    return near[:1] + [test for test, end in zip(near[1:], islice(ends, 1, None), strict=True) if end <= within]
 
 
 class Only:
@@ -109,7 +115,7 @@ class Tracer:
         file.write_text(json.dumps(found), encoding="utf-8")
 
     @staticmethod
-    def read(file: Path) -> list[Test]:
+    def read(file: Path) -> list[TracedTest]:
         """The tests that a tracer wrote down."""
         found = json.loads(file.read_text(encoding="utf-8"))
-        return [Test(name, path, s, frozenset(map(tuple, lines))) for name, path, s, lines in found]
+        return [TracedTest(name, path, s, frozenset(map(tuple, lines))) for name, path, s, lines in found]

@@ -119,6 +119,22 @@ def test_an_encoder_of_the_same_build_with_other_weights_is_refused(pack, other)
         apply_level(split, plan, plan.levels[0])
 
 
+def test_an_encoder_with_other_matrices_alone_is_refused(pack):
+    """As of a fine-tune that leaves the norms. Unless a LoRA may stand in the weights of one: then nobody can tell."""
+    split, error = pixart_clip(), pack("skrr_engine.errors").SkrrError
+    plan = steps.plan_for(pack, split)
+    apply_level = pack("nodes.comfy_host.clip.patching").apply_level
+    split.cond_stage_model = tree = pixart_clip().cond_stage_model
+    assert apply_level(split, plan, plan.levels[0])
+    with torch.no_grad():
+        tree.t5xxl.transformer.encoder.block[2].layer[1].DenseReluDense.wo.weight.mul_(1.01)
+    tree.current_weight_patches_uuid = None  # at rest, as before its first use where a GPU is
+    with pytest.raises(error, match=r"encodes with another encoder .* other weights.*split it"):
+        apply_level(split, plan, plan.levels[0])
+    tree.current_weight_patches_uuid = "loaded"
+    assert apply_level(split, plan, plan.levels[0])
+
+
 def test_a_dense_tree_left_behind_by_a_pruned_one_is_refused(pack):
     mixed, error = pixart_clip(), pack("skrr_engine.errors").SkrrError
     mixed.patcher = steps.prune(pack, pixart_clip()).clip.patcher

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.mutants.changes import mutants_of
 from benchmarks.mutants.command import EQUIVALENT, PACK, main
+from benchmarks.mutants.reach import TracedTest, concerned
 
 CODE = '''
 __all__ = ["steps"]
@@ -135,6 +136,18 @@ def test_a_change_is_judged_by_the_tests_that_run_its_line(room):
     assert near["return count"] == {"test_steps", "test_late", "test_made", "test_beside"}
     assert near["start += 1"] == {"test_steps", "test_made", "test_beside"}
     assert near[raised] == set() and found["killed"] == 2
+
+
+def test_the_nearest_and_quickest_tests_come_first_and_some_may_do(room):
+    (change,) = (mutant for mutant in mutants_of(room / "code" / "room.py") if mutant.before == "return count")
+    ran = frozenset({(str(change.file), change.line)})
+    others = [("far", "test_other.py", 1.0, ran), ("beside", "test_room.py", 0.0, frozenset())]
+    near = [("slow", "test_room.py", 9.0, ran), ("quick", "test_room_too.py", 3.0, ran)]
+    tests = [TracedTest(*values) for values in near + others]
+    order = lambda **within: [test.name for test in concerned(change, tests, **within)]  # noqa: E731
+    assert order() == ["quick", "slow", "far"]
+    assert order(within=12) == ["quick", "slow"] and order(within=11) == ["quick"] == order(within=0.1)
+    assert concerned(change, tests[3:]) == []
 
 
 def test_tests_that_fail_anyway_judge_nothing(room):

@@ -12,7 +12,7 @@ from skrr_engine.demo.world.render import render
 from skrr_engine.demo.world.scoring import Case, interval, right, score
 from skrr_engine.demo.world.world import COLOURS, SHAPES, TASKS, Scene, sample_scene
 
-COUNT = 240
+COUNT = 120
 
 
 @pytest.fixture(scope="module")
