@@ -1,6 +1,6 @@
 """Writes workflows/*.json, their thumbnails and locales/en/nodeDefs.json anew, from `workflow_graphs` and the node
-definitions of a real server, and puts the English help pages where the page asks first. Run it in the pack's folder with
-the Python of a ComfyUI, after a change to a node:
+definitions of a real server, and puts the English help pages where the page asks first. Run it in the pack's folder
+with the Python of a ComfyUI, after a change to a node:
 
     ~/ComfyUI/.venv/bin/python -m tests.comfy.make_workflows [name …]
 """
