@@ -26,13 +26,13 @@ from benchmarks.corrections.measuring import Bench, Sizes
 from benchmarks.corrections.page import CELLS, PAGE, page
 from benchmarks.corrections.plans import STAND_IN_FIT, random_levels, stand_in_levels
 from benchmarks.corrections.reuse_bound import reuse_bound
+from benchmarks.generated import settle
 from benchmarks.tables.cells import Cells
 from benchmarks.tables.command import weights_digest
 from benchmarks.tables.plans import Search, find_levels, key_of
 from skrr_engine.corrections.sites import KINDS
 from skrr_engine.demo.layout import WEIGHTS
 from skrr_engine.demo.pipeline import Pipeline
-from skrr_engine.disk import write_atomically
 from skrr_engine.errors import SkrrError
 
 __all__ = ["main"]
@@ -50,16 +50,10 @@ def main(argv=None) -> int:
     try:
         if not (options.page or options.check):
             _Run(options).all()
-        text = page(Cells(options.out))
-        if options.check:
-            same = options.text.is_file() and options.text.read_text(encoding="utf-8") == text
-            print(f"{options.text.name} is {'' if same else 'not '}what {options.out.name} generates.")
-            return int(not same)
-        write_atomically(options.text, text.encode())
+        return settle(options.text, page(Cells(options.out)), options.out, options.check)
     except SkrrError as error:
         print(f"corrections: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 class _Run:

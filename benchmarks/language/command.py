@@ -22,12 +22,12 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from benchmarks.generated import settle
 from benchmarks.language.cases import TARGETS, Case, cases
 from benchmarks.language.models import MODELS, Missing, find_file
 from benchmarks.language.page import CELLS, PAGE, page
 from benchmarks.tables.cells import Cells
 from skrr_engine.digest import digest_json
-from skrr_engine.disk import write_atomically
 from skrr_engine.errors import SkrrError
 from skrr_engine.files.prompt_files import builtin_prompts, read_prompts
 
@@ -43,16 +43,10 @@ def main(argv=None) -> int:
     try:
         if not (options.page or options.check):
             _measure(options)
-        text = page(Cells(options.out))
-        if options.check:
-            same = options.text.is_file() and options.text.read_text(encoding="utf-8") == text
-            print(f"{options.text.name} is {'' if same else 'not '}what {options.out.name} generates.")
-            return int(not same)
-        write_atomically(options.text, text.encode())
+        return settle(options.text, page(Cells(options.out)), options.out, options.check)
     except (SkrrError, Missing) as error:
         print(f"language: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _measure(options) -> None:

@@ -8,6 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.generated import settle
 from benchmarks.results.ablations import beams, cost, magnitude, projection, reuse
 from benchmarks.results.correlation import central_claim
 from benchmarks.results.main import draws, headroom, table_1
@@ -15,7 +16,6 @@ from benchmarks.results.reading import Measured, paper
 from benchmarks.results.search import curve_section, read_json, search_section
 from benchmarks.tables.cells import Cells
 from benchmarks.tables.cost import STEPS
-from skrr_engine.disk import write_atomically
 from skrr_engine.errors import SkrrError
 
 __all__ = ["CELLS", "PAGE", "main", "page"]
@@ -68,16 +68,10 @@ def main(argv=None) -> int:
     try:
         if not options.cells.is_file():
             raise SkrrError(f"{options.cells.name} is not there; python -m benchmarks.tables measures it.")
-        text = page(Cells(options.cells))
-        if options.check:
-            same = options.out.is_file() and options.out.read_text(encoding="utf-8") == text
-            print(f"{options.out.name} is {'' if same else 'not '}what {options.cells.name} generates.")
-            return int(not same)
-        write_atomically(options.out, text.encode())
+        return settle(options.out, page(Cells(options.cells)), options.cells, options.check)
     except SkrrError as error:
         print(f"results: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def page(cells: Cells) -> str:
