@@ -16,6 +16,14 @@ def test_a_clone_shares_buffers_unless_told_to_copy(pack):
     assert torch.equal(copied.qweight, tree.qweight)
 
 
+def test_every_tensor_of_a_tree_is_asked_for_and_copied_once(pack):
+    """Not once more for every module that it is below: weights of an encoder are many gigabytes."""
+    clone, asked = pack("nodes.comfy_host.clip.cloning").structural_clone, []
+    tree = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)))
+    clone(tree, lambda tensor: asked.append(id(tensor)) or False)
+    assert sorted(asked) == sorted(id(tensor) for tensor in (*tree.parameters(), *tree.buffers()))
+
+
 def test_buffers_of_skipped_places_are_not_copied(pack):
     patching, plans = pack("nodes.comfy_host.clip.patching"), pack("skrr_engine.plans.plan")
     dense = pixart_clip()
