@@ -1,5 +1,6 @@
 """A level of a plan with its corrections: fitted, put beside the plan as a side file, and named by it."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,6 +65,9 @@ def correct_level(
         )
         for kind in kinds
     }
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            Path(folder).rmdir()  # empty by now, unless it holds something of others
     kind = min(fitted, key=lambda one: fitted[one].after.value)
     best = fitted[kind]
     alone = plan.with_levels([level])

@@ -5,12 +5,13 @@ Names from workflows are looked up in listings of these folders, never joined to
 
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
 
-from ....skrr_engine.disk import is_file, make_folder, reading, write_atomically
+from ....skrr_engine.disk import is_file, make_folder, reading, write_atomically, writing
 from ....skrr_engine.errors import SkrrError
 from ....skrr_engine.files.files import read_plan_file
 from ....skrr_engine.files.prompt_files import ENDINGS
@@ -19,6 +20,7 @@ from ....skrr_engine.plans.plan_json import CORRECTIONS, dumps
 
 __all__ = [
     "cache_folder",
+    "fit_folder",
     "list_model_files",
     "list_plans",
     "list_prompt_files",
@@ -138,6 +140,16 @@ def plain_name(name: str, ending: str) -> str:
 def cache_folder() -> Path:
     """The folder of finished and interrupted searches, created if needed."""
     return make_folder(Path(folder_paths.get_user_directory()) / "skrr" / "searches")
+
+
+def fit_folder(key: str) -> Path:
+    """Where an unfinished fit is kept. Only one is: those of T5-XXL take gigabytes."""
+    wanted = cache_folder() / f"fit-{key}"
+    for folder in _entries(cache_folder()):
+        if folder.name.startswith("fit-") and folder != wanted:
+            with writing(folder):
+                shutil.rmtree(folder)
+    return wanted
 
 
 def trim_cache(limit: int = CACHE_BYTES) -> None:

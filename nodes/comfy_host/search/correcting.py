@@ -17,7 +17,7 @@ from ....skrr_engine.plans.plan import Plan
 from ....skrr_engine.plans.plan_json import CORRECTIONS, dumps
 from ..clip.trees import TextEncoder
 from ..encoders.added import stored_width
-from ..files.folders import cache_folder
+from ..files.folders import cache_folder, fit_folder
 from ..files.side_files import check_side_name, has_side_file, keep_side_file, new_side_file
 from .calibrating import TokenizedPrompts
 
@@ -59,10 +59,16 @@ def _some(prompts: TokenizedPrompts, taken: list[bool]) -> TokenizedPrompts:
 
 
 def corrected(
-    plan: Plan, name: str, slot: str, prompts: TokenizedPrompts, objective_on: Callable[..., Objective]
+    plan: Plan,
+    name: str,
+    slot: str,
+    prompts: TokenizedPrompts,
+    objective_on: Callable[..., Objective],
+    needed: bool = False,
 ) -> tuple[Plan, str]:
     """The largest level of `plan` with corrections, and a sentence about them; `objective_on` makes the objective over
-    prompts. The same fit asked again is on disk; one that was cancelled or killed is done again."""
+    prompts. The same fit asked again is on disk, and one that was cancelled or killed goes on. Where no correction
+    helps the plan stays plain; a set that `needed` some is then refused with a SkrrError."""
     fit, selection = map(objective_on, split(prompts))
     level, stack = plan.levels[-1], fit.stack
     if stack.feeder is not None:
@@ -76,7 +82,13 @@ def corrected(
             return replace(found, name=name), _sentence(found)
     budget = int(mm.get_free_memory(torch.device("cpu")))
     side_file = new_side_file(name)
-    made = correct_level(plan, level, slot, fit, selection, side_file, USUAL, kinds, budget)
+    folder = fit_folder(key[:32])
+    made = correct_level(plan, level, slot, fit, selection, side_file, USUAL, kinds, budget, folder)
+    if made.kind is None and needed:
+        raise SkrrError(
+            "No correction lowers the discrepancy on prompts it has not seen, and the connected plan cannot be applied "
+            "without. Give Skrr Calibrate more prompts, or choose a plan without corrections."
+        )
     if made.kind is None:
         return plan, f"{made.cost}\nNo correction lowers the discrepancy on prompts it has not seen: the plan is plain."
     kept = keep_side_file(side_file, name, made.plan.levels[0].corrections)

@@ -83,7 +83,8 @@ def run_search(
         else:
             plan = _refined(objective, start, settings, record)
         if corrections:
-            plan, more = corrected(plan, settings.name, settings.slot, prompts, objective_on)
+            needed = start is not None and any(level.corrections for level in start.levels)
+            plan, more = corrected(plan, settings.name, settings.slot, prompts, objective_on, needed)
             sentence = f"{sentence}\n{more}"
     trim_cache()
     return plan, sentence

@@ -10,7 +10,7 @@ from ..corrected import REUSE, corrected_clip, corrected_plan, made_up, other_we
 from ..dynamic_vram import simulate, use_plain_patchers, wide_clip
 from ..formats import FORMATS, PLAIN, make_clip, pointers
 from ..steps import SKIP, encode, hook, make_lora, with_hooks, with_lora
-from ..tiny_models import pixart_clip, sd1_clip
+from ..tiny_models import flux_clip, pixart_clip, sd1_clip
 
 ALL = range(12)
 GPU = {"load_device": torch.device("cpu:0"), "offload_device": torch.device("cpu")}
@@ -97,6 +97,18 @@ def test_a_clip_text_model(correct, corrections, pack, skip, reuse):
     assert near(found, wanted) and not near(found, before, 0.05)
     assert not near(found, encode(steps.prune(pack, sd1_clip(), skip, reuse, "clip_l").clip), 0.05)
     assert torch.equal(encode(dense), before)
+
+
+def test_encoder_after_encoder(correct, corrections, pack):
+    """FLUX's pair, each with a plan and corrections of its own: two Skrr Apply one behind the other."""
+    one = corrections(flux_clip())
+    other = corrections(flux_clip(), "clip_l", (5, 3), {}, matrices=(4, 6))
+    for first, second in ((("t5xxl", one), ("clip_l", other)), (("clip_l", other), ("t5xxl", one))):
+        half = correct(flux_clip(), first[1], first[0]).clip
+        both = correct(half, second[1], second[0]).clip
+        ((sequence, more),) = both.encode_from_tokens_scheduled(both.tokenize(steps.TEXT))
+        assert near(sequence, wanted_with(pack, flux_clip(), one)["sequence"])
+        assert near(more["pooled_output"], wanted_with(pack, flux_clip(), other, "clip_l")["pooled"])
 
 
 def test_clones_and_hooks(correct, corrections):

@@ -103,15 +103,28 @@ def _plain(pack, plan):
 
 
 def test_cancelled_in_the_fit_and_asked_again(pack, search, folders, monkeypatch):
-    """Nothing is left but the search; then the same plan as without a cancel, and after that no fit at all."""
-    fitting = pack("nodes.comfy_host.search.correcting")
+    """What was fitted is kept, and that of no other fit; then the same plan as without a cancel, and after that no fit
+    at all, and nothing kept."""
+    fitting, kept = pack("nodes.comfy_host.search.correcting"), pack("nodes.comfy_host.files.folders").cache_folder()
+    (kept / "fit-of another").mkdir(parents=True)
+    whole, _ = search(make())
+    assert [path.name for path in kept.iterdir() if path.is_dir()] == []
+    for path in [*folders.iterdir(), *kept.glob("corrected-*")]:
+        path.unlink()
     correct, calls = fitting.correct_level, []
 
     class Cancel(Exception):
         """As ComfyUI's interrupt, which has another class on every release."""
 
     def cancelled(plan, level, slot, fit, *rest):
-        fit.report = lambda event: (_ for _ in ()).throw(Cancel()) if type(event).__name__ == "Step" else None
+        steps = []
+
+        def report(event):
+            steps.append(type(event).__name__ == "Step")
+            if sum(steps) == 3:
+                raise Cancel
+
+        fit.report = report
         return correct(plan, level, slot, fit, *rest)
 
     def counted(*args):
@@ -122,13 +135,29 @@ def test_cancelled_in_the_fit_and_asked_again(pack, search, folders, monkeypatch
     with pytest.raises(Cancel):
         search(make())
     assert not folders.exists() or not [path for path in folders.iterdir() if path.suffix == ".safetensors"]
+    done = {int(path.stem) for path in kept.glob("fit-*/bridge-all/*.safetensors")}
     monkeypatch.setattr(fitting, "correct_level", counted)
+    solver, solved = pack("skrr_engine.corrections.fit")._Fit, []
+    usual = solver._fitted
+    monkeypatch.setattr(solver, "_fitted", lambda fit, at, kind: solved.append(at) or usual(fit, at, kind))
     first, _ = search(make())
+    assert done and solved and not done & {*solved}
+    assert first.levels == whole.levels and [path.name for path in kept.iterdir() if path.is_dir()] == []
     again, _ = search(make(), name="other")
     assert len(calls) == 1 and again.levels == first.levels and again.name == "other"
     for path in folders.iterdir():
         path.unlink()
     assert search(make())[0].levels == first.levels and len(calls) == 2
+
+
+def test_a_plan_that_cannot_go_without_never_comes_out_plain(pack, search, monkeypatch):
+    plan, _ = search(make())
+    sites, fitting = pack("skrr_engine.corrections.sites"), pack("nodes.comfy_host.search.correcting")
+    useless = sites.Settings("none", "bias", ridges=(1e9,))
+    monkeypatch.setattr(fitting, "KINDS", {"bridge, all": useless})
+    with pytest.raises(pack("skrr_engine.errors").SkrrError, match=r"cannot be applied without\. Give Skrr Calibrate"):
+        search(make(), plan=plan)
+    assert "the plan is plain" in search(make())[1]
 
 
 def test_what_no_corrections_can_come_of_is_refused_before_the_search(pack, search, monkeypatch):
