@@ -3,14 +3,14 @@
 Takes the encoder dense and under the plans of the fast search, plain and corrected (fitted in float32), stores it in
 every format of `formats`, and measures bytes, D on captions that nothing was chosen by, and, for what matters most,
 the score of pictures. Keeps what it finds in a JSON file, cell by cell: stop it whenever you like, the next call goes
-on. Then writes the page and its picture. What `python -m benchmarks.corrections` has measured, plans and encoders in
-fp16, is taken from there.
+on. Then writes the page, its picture and README's recommendation. What `python -m benchmarks.corrections` has measured,
+plans and encoders in fp16, is taken from there.
 
     --quick           600 captions to fit on instead of 3,000, two sizes, three formats, no pictures
     --only '*/Q4_0'   measures cells of these names alone
     --fill            measures D alone, of cells that are missing: seconds each where the fit is kept (--fits)
-    --page            measures nothing and writes page and picture again
-    --check           measures nothing and says whether both are what the file generates
+    --page            measures nothing and writes page, picture and recommendation again
+    --check           measures nothing and says whether all are what the file generates
 """
 
 import argparse
@@ -26,6 +26,7 @@ from benchmarks.corrections.cases import TARGETS as SEARCHED
 from benchmarks.corrections.command import QUICK, QUICK_TARGETS
 from benchmarks.corrections.measuring import Bench, Sizes
 from benchmarks.corrections.page import CELLS as PLANS
+from benchmarks.front.cards import README, block, in_readme, read_free
 from benchmarks.front.cases import TARGETS, Case, cases
 from benchmarks.front.drawing import draw
 from benchmarks.front.formats import FORMATS
@@ -57,6 +58,8 @@ def main(argv=None) -> int:
             _Run(options).all()
         cells = Cells(options.out)
         made = {options.text: page(cells, _tables(cells)), options.picture: draw(cells)}
+        if options.text == PAGE:
+            made[README] = in_readme(README.read_text(encoding="utf-8"), block(cells, read_free()))
         if options.check:
             other = [path.name for path, text in made.items() if not _holds(path, text)]
             print(f"{', '.join(other) or 'Nothing'} differs from what {options.out.name} generates.")

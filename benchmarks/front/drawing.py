@@ -4,7 +4,7 @@ import math
 from html import escape
 
 from benchmarks.front.page import label
-from benchmarks.front.points import Point, dense_of, front_of, points
+from benchmarks.front.points import Point, dense_of, front_of, over_draws, points
 from benchmarks.tables.cells import Cells
 
 __all__ = ["draw"]
@@ -20,7 +20,7 @@ SHARES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.13, 0.09, 0.06)
 
 def draw(cells: Cells) -> str:
     """The whole file."""
-    drawn = [point for point in points(cells) if point.score is not None]
+    drawn = over_draws([point for point in points(cells) if point.score is not None])
     dense = dense_of(drawn)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
@@ -123,7 +123,7 @@ class _Plane:
             text, (x, y) = label(point.case, point.found), self.at(point)
             size = 5.9 * len(text)
             beside = [(x + 8, y + 4, "start"), (x - 8 - size, y + 4, "end")]
-            over = [(x - size / 2, y - 9, "middle"), (x - size / 2, y + 18, "middle")]
+            over = [(x - size / 2, y - 9, "middle"), (x - size / 2, y + 18, "middle"), (x - 30, y - 9, "start"), (x + 6 - size, y - 9, "end")]
             # The line goes on beside a point of the front.
             for left, base, anchor in over + beside if point.case.name in names else beside + over:
                 box = (left, base - 10, left + size, base + 3)

@@ -1,10 +1,11 @@
 """docs/front.md out of the measured cells: every figure on it is computed here."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.front.cases import BEST, TARGETS, WAYS, Case
 from benchmarks.front.formats import FORMATS
-from benchmarks.front.points import Point, against, dense_of, front_of, points
+from benchmarks.front.points import Point, against, dense_of, front_of, over_draws, points
 from benchmarks.front.relation import drawn_encoders, relation
 from benchmarks.tables.cells import Cells
 from benchmarks.tables.statistics import Estimate
@@ -98,9 +99,9 @@ def _drawn(found: list[Point]) -> list[str]:
     dense, drawn = dense_of(found), _with_score(found)
     if dense is None:
         return ["Not measured."]
-    best = {point.case.name for point in front_of(drawn)}
+    best = {point.case for point in front_of(over_draws(drawn))}
     lines = [
-        "Most bytes first. **Front**: nothing that is as small scores as well.",
+        "Most bytes first. **Front**: nothing that is as small scores as well; of several draws the means count.",
         "",
         "| stored as | removed | corrections | draw | KiB | of fp16 | D | turned | score | against dense | front |",
         "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---|",
@@ -112,7 +113,7 @@ def _drawn(found: list[Point]) -> list[str]:
         lines.append(
             f"| {case.stored} | {100 * value['removed']:.0f} % | {way} | {case.draw if case.target else ''} | "
             f"{point.bytes / 1024:.0f} | {point.bytes / dense.bytes:.3f} | {value['D']:.4f} | {_turned(point)} | "
-            f"{point.score:.3f} | {gap} | {'front' if case.name in best else ''} |"
+            f"{point.score:.3f} | {gap} | {'front' if replace(case, draw=0) in best else ''} |"
         )
     return lines
 
@@ -159,14 +160,14 @@ def _ends(found: list[Point]) -> list[str]:
     dense, drawn = dense_of(found), _with_score(found)
     if dense is None:
         return ["Not measured."]
-    best = front_of(drawn)
+    best = front_of(over_draws(drawn))
     methods = {"quantisation alone": lambda case: case.target is None and case.stored != "fp16"}
     for way, name in (("plain", "pruning as published"), ("bridge, all", "corrected pruning"), ("all", "re-fit alone")):
         methods[f"{name}, in fp16"] = lambda case, way=way: case.target and case.way == way and case.stored == "fp16"
         methods[f"{name}, quantised"] = lambda case, way=way: case.target and case.way == way and case.stored != "fp16"
     lines = ["| method | drawn | on the front | from … to, of fp16's bytes |", "|---|---:|---:|---|"]
     for name, belongs in methods.items():
-        own = [point for point in drawn if belongs(point.case)]
+        own = [point for point in over_draws(drawn) if belongs(point.case)]
         on = [point for point in best if belongs(point.case)]
         span = f"{on[0].bytes / dense.bytes:.3f} … {on[-1].bytes / dense.bytes:.3f}" if on else ""
         lines.append(f"| {name} | {len(own)} | {len(on)} | {span} |")

@@ -1,6 +1,6 @@
 """The measured cells as points: bytes, movement of the features, score, and paired differences of two."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -9,7 +9,7 @@ from benchmarks.tables.cells import Cells
 from benchmarks.tables.statistics import Estimate, estimate
 from skrr_engine.demo.world.world import TASKS
 
-__all__ = ["Point", "against", "dense_of", "front_of", "points"]
+__all__ = ["Point", "against", "dense_of", "front_of", "over_draws", "points"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,18 @@ def against(one: Point, other: Point) -> Estimate:
     each = len(marks) // len(TASKS)
     groups = [range(n * each, (n + 1) * each) for n in range(len(TASKS))]
     return estimate(groups, torch.tensor(marks, dtype=torch.float64))
+
+
+def over_draws(found: list[Point]) -> list[Point]:
+    """One point for all draws of a case, under the first one's name: bytes and score are means."""
+    groups: dict[Case, list[Point]] = {}
+    for point in found:
+        groups.setdefault(replace(point.case, draw=0), []).append(point)
+    merged = []
+    for case, own in groups.items():
+        means = {name: sum(one.found[name] for one in own) / len(own) for name in ("bytes", "score", "removed")}
+        merged.append(Point(case, {**own[0].found, **means}))
+    return merged
 
 
 def front_of(drawn: list[Point]) -> list[Point]:

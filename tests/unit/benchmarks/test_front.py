@@ -8,18 +8,20 @@ import torch
 
 from benchmarks.corrections.command import main as corrections
 from benchmarks.corrections.measuring import Bench, Sizes
+from benchmarks.front.cards import BEGIN, END, MODELS, T5_ALONE, block, in_readme
 from benchmarks.front.cases import BEST, Case, cases
 from benchmarks.front.command import main
 from benchmarks.front.known import Known
 from benchmarks.front.measuring import Storage, power_of
 from benchmarks.front.page import CELLS
-from benchmarks.front.points import Point, front_of, points
+from benchmarks.front.points import Point, front_of, over_draws, points
 from benchmarks.front.relation import TABLES, Drawn, drawn_encoders, relation
 from benchmarks.tables.cells import Cells
 from benchmarks.tables.command import weights_digest
 from skrr_engine.demo.layout import WEIGHTS
 from skrr_engine.demo.pipeline import Pipeline
 from skrr_engine.measure.execute import assign
+from skrr_engine.plans.presets import load_preset
 
 from ..random_pipeline import write_random_pipeline
 
@@ -136,6 +138,9 @@ def drawn(bytes_, score, moved=0.0, name="Q4_0"):
 def test_the_front_is_what_nothing_smaller_matches():
     some = [drawn(10, 0.7), drawn(8, 0.7), drawn(6, 0.5), drawn(4, 0.6), drawn(12, 0.8)]
     assert [point.bytes for point in front_of(some)] == [12, 8, 4]
+    other = Point(replace(some[0].case, draw=1), {**some[0].found, "bytes": 14, "score": 0.5})
+    (merged,) = over_draws([some[0], other])
+    assert (merged.bytes, merged.score, merged.case) == (12, 0.6, some[0].case)
 
 
 def test_the_relation_finds_a_curve_and_what_strays():
@@ -161,6 +166,20 @@ def test_tables_cells_are_points_too():
     assert 0 < one.lost < 0.3 and one.moved < one.turned
     left_out = ("dense", "null caption", "other noise")
     assert not any(f"tables: {name}" in drawn for name in left_out) and "dense/fp16" not in drawn
+
+
+def test_the_recommendation_is_the_best_that_fits():
+    row = {"bytes": 10e9, "free": {"layers": 1e9, "table": 1e9}}
+    free = {name: row for name in (*MODELS, T5_ALONE)}
+    lines = block(Cells(CELLS), free).splitlines()
+    (klein,) = (line for line in lines if line.startswith("| FLUX.2 klein 4B |"))
+    # 8 GB are left of 10: 4 in fp8, 2.25 in 4 bit, beside 1.5 for the rest.
+    assert klein == f"| FLUX.2 klein 4B | 10.0 | 4 bit: 2.2 | fp8: 4.0 | fp8: 4.0 {'| 16 bit: 8.0 ' * 3}|"
+    larger = block(Cells(CELLS), {name: {**row, "bytes": 13e9} for name in free}).splitlines()
+    (flux,) = (line for line in larger if line.startswith("| FLUX.1 |"))
+    taken = 13 * load_preset("flux1-dev").level_for(0.4).sparsity
+    assert f"| 4 bit and 40 % less: {(11 - taken) * 4.5 / 16:.1f} | 4 bit: 3.1 |" in flux
+    assert in_readme(f"a\n{BEGIN}\nold\n{END}\nb", "new") == "a\nnew\nb"
 
 
 def test_page_and_picture_are_what_the_committed_cells_generate(capsys):
