@@ -230,10 +230,22 @@ export class Keeper {
     return plan || run || this.answer?.error ? "" : say(emptyNote(this.face, source))
   }
 
+  /** What canvas mode has no button for. */
+  more() {
+    const more = this.face.more?.() ?? null
+    if (!more) return []
+    const press = () => {
+      more.toggle()
+      this.draw()
+    }
+    const hint = say("Settings that are seldom needed.")
+    return [{ action: "more", label: say(more.shown ? "Fewer settings" : "More settings"), hint, press }]
+  }
+
   buttons(plan, pinned) {
-    if (!pinWidget(this.face)) return []
+    if (!pinWidget(this.face)) return this.more()
     const found = this.state.plan
-    const buttons = []
+    const buttons = this.more()
     const pin = (label, hint) => buttons.push({ action: "pin", label: say(label), hint: say(hint), press: () => this.pin() })
     if (!pinned && (plan || found)) {
       pin("Pin plan into workflow", "Writes the plan into this node, so that the saved workflow runs anywhere without a search.")

@@ -95,6 +95,28 @@ class Face {
     return this.node === other?.node
   }
 
+  /** Hides in canvas mode what Vue keeps back by itself, unless a person asked for all or a link comes in there. */
+  keepBack() {
+    const all = this.all || window.LiteGraph?.vueNodesMode
+    for (const each of this.seldom()) each.hidden = !all && !this.linked(each.name)
+  }
+
+  seldom() {
+    return (this.node.widgets ?? []).filter((each) => each.options?.advanced)
+  }
+
+  /** {shown, toggle} where widgets are kept back and the page itself has no button for them: in canvas mode. */
+  more() {
+    if (window.LiteGraph?.vueNodesMode || !this.seldom().length) return null
+    const toggle = () => {
+      this.all = !this.all
+      this.keepBack()
+      this.node.setSize([this.node.size[0], this.node.computeSize()[1]])
+      this.node.setDirtyCanvas?.(true, true)
+    }
+    return { shown: Boolean(this.all), toggle }
+  }
+
   /** Writes a widget as a person would, as one step that can be undone. */
   write(name, value) {
     const widget = this.node.widgets.find((each) => each.name === name)
@@ -131,6 +153,7 @@ function adorn(node) {
   })
   widget.serialize = false
   const keeper = new Keeper(new Face(node), panel, host)
+  keeper.face.keepBack()
   for (const each of node.widgets) {
     if (each !== widget) after(each, "callback", () => keeper.look())
   }
@@ -186,6 +209,7 @@ setInterval(() => {
   if (document.hidden) return
   colour()
   keepers.forEach(takePlace)
+  keepers.forEach((keeper) => keeper.face.keepBack())
   keepers.forEach((keeper) => keeper.look())
 }, LOOK_EVERY)
 

@@ -133,4 +133,7 @@ export const FR = {
   "{from} → {to} in fp16 ({share} % smaller)": "{from} → {to} en fp16 ({share} % de moins)",
   "{from} → {to} in fp8": "{from} → {to} en fp8",
   "plan": "plan",
+  "Settings that are seldom needed.": "Réglages rarement utiles.",
+  "Fewer settings": "Moins de réglages",
+  "More settings": "Plus de réglages",
 }

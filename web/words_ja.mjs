@@ -123,4 +123,7 @@ export const JA = {
   "{from} → {to} in fp16 ({share} % smaller)": "fp16 で {from} → {to}（{share} % 削減）",
   "{from} → {to} in fp8": "fp8 で {from} → {to}",
   "plan": "プラン",
+  "Settings that are seldom needed.": "めったに要らない設定です。",
+  "Fewer settings": "設定を減らす",
+  "More settings": "設定を増やす",
 }

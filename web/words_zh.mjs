@@ -122,4 +122,7 @@ export const ZH = {
   "{from} → {to} in fp16 ({share} % smaller)": "fp16 下 {from} → {to}（缩小 {share} %）",
   "{from} → {to} in fp8": "fp8 下 {from} → {to}",
   "plan": "方案",
+  "Settings that are seldom needed.": "很少需要的设置。",
+  "Fewer settings": "收起设置",
+  "More settings": "更多设置",
 }

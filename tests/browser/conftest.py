@@ -22,7 +22,7 @@ else:
     chromium = lambda: None  # noqa: E731
 collect_ignore_glob = [] if os.environ.get("COMFYUI_PATH") else ["test_*.py"]
 if chromium() is None:
-    pages = "apply demo deprecated errors face free given language one_node picture search undo workflows"
+    pages = "apply demo deprecated errors face free given help_page language one_node picture search undo workflows"
     collect_ignore_glob += [f"test_{name}.py" for name in pages.split()]
 
 

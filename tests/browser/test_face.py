@@ -29,7 +29,17 @@ def test_skrr_search_shows_name_target_and_minutes_and_keeps_the_rest_back(tabs,
             expect(node.get_by_text(name, exact=True)).to_be_visible()
         for name in BEHIND:
             expect(node.get_by_text(name, exact=True)).to_have_count(0)
-    tab.picture("search face")
+    else:
+        shown = """() => {
+          const [node] = app.rootGraph.nodes
+          return node.widgets.filter((widget) => node.isWidgetVisible(widget)).map((widget) => widget.name)
+        }"""
+        assert tab.page.evaluate(shown) == [*FRONT, "skrr_view"]
+        tab.picture("search face")
+        tab.panel("SkrrSearch").get_by_role("button", name="More settings").click()
+        expect(tab.panel("SkrrSearch").get_by_role("button", name="Fewer settings")).to_be_visible()
+        assert set(tab.page.evaluate(shown)) == {*FRONT, *BEHIND, "skrr_view"}
+    tab.picture("search face more")
 
 
 @pytest.mark.parametrize("palette", ["dark", "light"])

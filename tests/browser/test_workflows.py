@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 FILES = sorted((Path(__file__).parents[2] / "workflows").glob("*.json"))
 FIT = """() => {
@@ -42,3 +43,15 @@ def test_a_workflow_opens_without_overlaps(tabs, path):
     tab.page.wait_for_timeout(1500)  # panels ask the server, then the nodes grow
     tab.picture(path.stem)
     assert tab.page.evaluate(OVERLAPS) == []
+
+
+def test_models_that_are_missing_are_offered_for_download(tabs):
+    """The page's own dialog, from what the workflow says of its files."""
+    path = next(path for path in FILES if path.stem == "skrr_3_plan_flux1_dev")
+    tab = tabs()
+    tab.drop(path.read_text(encoding="utf-8"), path.name)
+    tab.page.get_by_role("button", name="View details").first.click()
+    for name in ("flux1-dev.safetensors", "t5xxl_fp16.safetensors", "clip_l.safetensors", "ae.safetensors"):
+        expect(tab.page.get_by_text(name).first).to_be_visible()
+    tab.picture("missing models")
+    expect(tab.page.get_by_text("Download").first).to_be_visible()

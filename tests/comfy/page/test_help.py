@@ -36,6 +36,12 @@ def test_everything_has_a_tooltip(info):
         assert all(definition["output_tooltips"]), name
 
 
+@pytest.mark.parametrize("word", ["vram", "low memory", "text encoder"])
+def test_people_who_lack_memory_find_the_nodes(info, word):
+    for name in ("SkrrApply", "SkrrCLIPLoader", "SkrrSearch"):
+        assert word in info[name]["search_aliases"], name
+
+
 def test_every_node_has_a_page_and_every_page_a_node(info):
     assert {path.stem for path in PAGES.glob("*.md")} == set(info)
 
