@@ -124,6 +124,8 @@ def _sub_block(shape: Architecture, index: int) -> dict[str, tuple[int, ...]]:
         for name, sides in matrices.items():
             found |= {f"{layer}{name}.weight": sides, f"{layer}{name}.bias": sides[:1]}
         return found
+    if shape.family == "llama":
+        return _of_language_model(shape, index)
     layer = f"encoder.block.{index // 2}.layer.{index % 2}."
     found = {f"{layer}layer_norm.weight": (width,)}
     if index % 2:
@@ -134,3 +136,24 @@ def _sub_block(shape: Architecture, index: int) -> dict[str, tuple[int, ...]]:
     if shape.position_bias == "every":
         found[f"{layer}SelfAttention.relative_attention_bias.weight"] = (shape.positions, shape.heads)
     return found | {f"{layer}SelfAttention.o.weight": (width, inner)}
+
+
+def _of_language_model(shape: Architecture, index: int) -> dict[str, tuple[int, ...]]:
+    """The same of a language model of the Llama kind."""
+    layer, width, wide = f"model.layers.{index // 2}.", shape.width, shape.feed_forward
+    inner, keys = shape.heads * shape.head_width, shape.key_heads * shape.head_width
+    if index % 2:
+        norms = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
+        found = {f"{layer}{norm}.weight": (width,) for norm in norms if shape.post_norms}
+        found = found or {f"{layer}post_attention_layernorm.weight": (width,)}
+        found |= {f"{layer}mlp.{name}_proj.weight": (wide, width) for name in ("gate", "up")}
+        return found | {f"{layer}mlp.down_proj.weight": (width, wide)}
+    outputs = {"q_proj": inner, "k_proj": keys, "v_proj": keys}
+    found = {f"{layer}input_layernorm.weight": (width,), f"{layer}self_attn.o_proj.weight": (width, inner)}
+    for name, size in outputs.items():
+        found[f"{layer}self_attn.{name}.weight"] = (size, width)
+        if shape.attention_bias:
+            found[f"{layer}self_attn.{name}.bias"] = (size,)
+    if shape.head_norms:
+        found |= {f"{layer}self_attn.{name}.weight": (shape.head_width,) for name in ("q_norm", "k_norm")}
+    return found | ({f"{layer}post_attention_layernorm.weight": (width,)} if shape.post_norms else {})

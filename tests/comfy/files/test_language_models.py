@@ -215,10 +215,26 @@ def test_a_file_that_lacks_a_tensor_or_does_not_fit_is_a_sentence(pack, files_of
 
     paths, kind = files_of("Qwen-Image")
     error, load = pack("skrr_engine.errors").SkrrError, pack("nodes.comfy_host.files.loading").load_kept
-    with pytest.raises(error, match=r"Type flux and these 1 files make a CLIP of type QwenImageTEModel_"):
+    with pytest.raises(error, match=r"Type flux and these 1 files make a CLIP of type qwen-image"):
         load(paths, "flux")
     state = load_file(paths[0])
     lost = "model.layers.3.mlp.up_proj.weight"
     save_file({name: value for name, value in state.items() if name != lost}, paths[0])
     with pytest.raises(error, match=f"is not whole: it lacks 1 tensors, the first {lost}"):
         load(paths, kind)
+
+
+@pytest.mark.parametrize("name", ["Z-Image", "Lumina 2", "Qwen-Image"])
+def test_a_file_pruned_by_a_plan_opens_with_nothing_else_given(pack, files_of, name, tmp_path):
+    """What is skipped is in no file; ComfyUI recognises the encoder all the same, the first layer's norms among it."""
+    paths, kind = files_of(name)
+    plans, saving = pack("skrr_engine.plans.plan"), pack("nodes.comfy_host.files.saving")
+    (encoder,) = pack("nodes.comfy_host.clip.trees").text_encoders(dense_of(paths, kind)).values()
+    info = {encoder.slot: plans.EncoderInfo(encoder.architecture, encoder.sketch)}
+    level = plans.make_level(info, {encoder.slot: plans.make_cut([0, 1, 7, 8], {7: 9})})
+    small = pack("nodes.comfy_host.clip.patching").apply_level(encoder.clip, plans.Plan("p", info, (level,)), level)
+    wanted = encoded(small.clip, name)
+    saving.save_encoder(saving.encoder_to_save(small.clip, "largest"), "pruned", False, True)
+    found = pack("nodes.comfy_host.files.loading").load_kept([tmp_path / "pruned.safetensors"], kind)
+    same(encoded(found.clip, name), wanted)
+    assert found.applied[encoder.slot].cut == level.cuts[encoder.slot]
