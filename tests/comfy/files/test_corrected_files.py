@@ -157,6 +157,26 @@ def pooled(clip):
     return clip.encode_from_tokens(clip.tokenize(TEXT), return_pooled=True)[1]
 
 
+def test_the_nodes(folder, beside, save, pack, monkeypatch):
+    """What people read: Skrr CLIP Loader's report of a corrected plan, Skrr Save Encoder's, and that of its file."""
+    file, nodes = write(folder, "fp16"), pack("nodes.load")
+    monkeypatch.setattr(nodes, "model_file", lambda kind, name: folder / name)
+    plan, _ = beside(load_dense(file))
+
+    def load(name, **more):
+        others = dict.fromkeys(("file2", "file3", "file4"), "none")
+        return nodes.SkrrCLIPLoader.execute(name, **others, type="pixart", sparsity=0.01, device="cpu", **more).args
+
+    clip, report = load(file.name, plan=plan)
+    assert "t5xxl: corrected, with what was fitted on these very weights." in report
+    said = pack("nodes.save").SkrrSaveEncoder.execute(clip, "largest", "baked", False, True).args[0]
+    assert "5 sub-blocks left out, " in said and "corrections baked in, LoRA none." in said
+    again, report = load("baked.safetensors")
+    assert "inside the file" in report and "t5xxl: corrected, with what was fitted on these very weights." in report
+    assert report.endswith("which no line of text can carry. Share its files instead.")
+    assert torch.equal(encode(again), encode(clip))
+
+
 def test_a_lora_on_what_was_fitted_is_baked(folder, beside, apply, load, save):
     dense = load_dense(write(folder, "fp16"))
     cut = apply(dense, beside(dense)[0]).clip
