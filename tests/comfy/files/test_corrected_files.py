@@ -279,6 +279,25 @@ def test_damaged_files(folder, beside, apply, load, save, pack, what):
         load(folder / "damaged.safetensors")
 
 
+def test_a_plan_inside_that_corrects_another_encoder(folder, beside, save, load, pack):
+    import comfy.sd
+
+    files, plans = [folder / "clip_l.safetensors", write(folder, "fp16")], pack("skrr_engine.plans.plan")
+    save_file(narrow_files.clip_state(), files[0])
+    dense = comfy.sd.load_clip([*map(str, files)], clip_type=comfy.sd.CLIPType.FLUX)
+    plan, one = beside(dense)
+    file = save(load(*files, kind="flux", plan=plan).clip, "whole")
+    choose = pack("nodes.comfy_host.clip.trees").choose_encoder
+    infos = {slot: plans.EncoderInfo(choose(dense, slot).architecture) for slot in ("clip_l", "t5xxl")}
+    note = plans.SideFileNote("0" * 64, {"clip_l": "0" * 64})
+    level = plans.make_level(infos, {"clip_l": plans.make_cut((3,)), "t5xxl": one.cut}, None, note)
+    metadata = dict(pack("skrr_engine.files.header").read_header(file).metadata)
+    metadata["skrr_plan"] = pack("skrr_engine.plans.plan_json").dumps(plans.Plan("odd", infos, (level,)))
+    save_file(tensors(file), folder / "odd.safetensors", metadata)
+    with pytest.raises(pack("skrr_engine.errors").SkrrError, match=r"needs its corrections, and their side file"):
+        load(files[0], folder / "odd.safetensors", kind="flux")
+
+
 def test_no_other_reader_takes_it_for_a_plain_one(folder, beside, apply, save, pack):
     dense = load_dense(write(folder, "fp16"))
     file = save(apply(dense, beside(dense)[0]).clip, "baked")
