@@ -94,7 +94,7 @@ def _corrections(clip, files: list[EncoderFile], plan: Plan | None, level: Level
     inside = {
         file.slot: baked_in(file.header, plan, file.slot, models[file.slot].transformer)
         for file in files
-        if file.is_pruned
+        if file.is_pruned and file.slot in level.corrections.weights
     }
     beside = {} if inside else dict(corrections_for(level))
     check_corrected_level(level, inside or beside)

@@ -157,6 +157,26 @@ def pooled(clip):
     return clip.encode_from_tokens(clip.tokenize(TEXT), return_pooled=True)[1]
 
 
+def test_the_nodes(folder, beside, save, pack, monkeypatch):
+    """What people read: Skrr CLIP Loader's report of a corrected plan, Skrr Save Encoder's, and that of its file."""
+    file, nodes = write(folder, "fp16"), pack("nodes.load")
+    monkeypatch.setattr(nodes, "model_file", lambda kind, name: folder / name)
+    plan, _ = beside(load_dense(file))
+
+    def load(name, **more):
+        others = dict.fromkeys(("file2", "file3", "file4"), "none")
+        return nodes.SkrrCLIPLoader.execute(name, **others, type="pixart", sparsity=0.01, device="cpu", **more).args
+
+    clip, report = load(file.name, plan=plan)
+    assert "t5xxl: corrected, with what was fitted on these very weights." in report
+    said = pack("nodes.save").SkrrSaveEncoder.execute(clip, "largest", "baked", False, True).args[0]
+    assert "5 sub-blocks left out, " in said and "corrections baked in, LoRA none." in said
+    again, report = load("baked.safetensors")
+    assert "inside the file" in report and "t5xxl: corrected, with what was fitted on these very weights." in report
+    assert report.endswith("which no line of text can carry. Share its files instead.")
+    assert torch.equal(encode(again), encode(clip))
+
+
 def test_a_lora_on_what_was_fitted_is_baked(folder, beside, apply, load, save):
     dense = load_dense(write(folder, "fp16"))
     cut = apply(dense, beside(dense)[0]).clip
@@ -257,6 +277,25 @@ def test_damaged_files(folder, beside, apply, load, save, pack, what):
     save_file(state, folder / "damaged.safetensors", metadata)
     with pytest.raises(pack("skrr_engine.errors").SkrrError, match="damaged.safetensors is damaged: .*" + sentence):
         load(folder / "damaged.safetensors")
+
+
+def test_a_plan_inside_that_corrects_another_encoder(folder, beside, save, load, pack):
+    import comfy.sd
+
+    files, plans = [folder / "clip_l.safetensors", write(folder, "fp16")], pack("skrr_engine.plans.plan")
+    save_file(narrow_files.clip_state(), files[0])
+    dense = comfy.sd.load_clip([*map(str, files)], clip_type=comfy.sd.CLIPType.FLUX)
+    plan, one = beside(dense)
+    file = save(load(*files, kind="flux", plan=plan).clip, "whole")
+    choose = pack("nodes.comfy_host.clip.trees").choose_encoder
+    infos = {slot: plans.EncoderInfo(choose(dense, slot).architecture) for slot in ("clip_l", "t5xxl")}
+    note = plans.SideFileNote("0" * 64, {"clip_l": "0" * 64})
+    level = plans.make_level(infos, {"clip_l": plans.make_cut((3,)), "t5xxl": one.cut}, None, note)
+    metadata = dict(pack("skrr_engine.files.header").read_header(file).metadata)
+    metadata["skrr_plan"] = pack("skrr_engine.plans.plan_json").dumps(plans.Plan("odd", infos, (level,)))
+    save_file(tensors(file), folder / "odd.safetensors", metadata)
+    with pytest.raises(pack("skrr_engine.errors").SkrrError, match=r"needs its corrections, and their side file"):
+        load(files[0], folder / "odd.safetensors", kind="flux")
 
 
 def test_no_other_reader_takes_it_for_a_plain_one(folder, beside, apply, save, pack):
