@@ -123,7 +123,8 @@ class _Plane:
             text, (x, y) = label(point.case, point.found), self.at(point)
             size = 5.9 * len(text)
             beside = [(x + 8, y + 4, "start"), (x - 8 - size, y + 4, "end")]
-            over = [(x - size / 2, y - 9, "middle"), (x - size / 2, y + 18, "middle"), (x - 30, y - 9, "start"), (x + 6 - size, y - 9, "end")]
+            over = [(x - size / 2, y - 9, "middle"), (x - size / 2, y + 18, "middle")]
+            over += [(x - 30, y - 9, "start"), (x + 6 - size, y - 9, "end")]
             # The line goes on beside a point of the front.
             for left, base, anchor in over + beside if point.case.name in names else beside + over:
                 box = (left, base - 10, left + size, base + 3)

@@ -14,7 +14,7 @@ __all__ = ["FORMATS", "GRADES", "PIPELINE", "Quality", "quality_of", "turned"]
 
 # lost = FACTOR x turned ^ POWER, and half the band of 95 % = BAND x turned, over about a hundred encoders, none
 # of which turned farther than FARTHEST.
-FACTOR, POWER, BAND, FARTHEST = 0.54, 3.25, 0.2, 1.15
+FACTOR, POWER, BAND, FARTHEST = 0.55, 3.3, 0.18, 1.15
 # How far storing that pipeline's dense encoder in a format turns its features.
 FORMATS = {"Q8_0": 0.010, "fp8": 0.049, "Q5_0": 0.078, "Q4_0": 0.159, "3 bit": 0.268, "2 bit": 0.502}
 # By what factor "about as far" may be off.

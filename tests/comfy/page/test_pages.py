@@ -74,8 +74,8 @@ def test_quality_in_words(pack):
     found = {"conditional": 1.0, "null": 0.0, "null_weight": 1.0, "null_norm": 1.0, "value": 1.0}
     words = [say(replace(level, discrepancy={**found, "cosine": cosine})) for cosine in (0.0, 0.0072, 0.5, 1.5)]
     assert "stay as they are" in words[0]["text"]
-    assert [each["values"].get("lost") for each in words] == [None, "0", "54", "100"]
-    assert words[2]["values"] == {"lost": "54", "low": "34", "high": "74"}
+    assert [each["values"].get("lost") for each in words] == [None, "0", "55", "100"]
+    assert words[2]["values"] == {"lost": "55", "low": "37", "high": "73"}
 
 
 def test_the_page_knows_every_word_of_quality(pack):

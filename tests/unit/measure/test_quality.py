@@ -29,7 +29,7 @@ def test_the_more_it_turns_the_worse_it_is():
         (0.05, "about as good", "lost about 0 of 100 right pictures (0 to 1)"),
         (0.05, "about as good", "Storing that encoder as fp8 turns them about as far."),
         (0.4, "hardly worse", "turn by 40 % of their size."),
-        (0.6, "worse", "lost about 10 of 100 right pictures (0 to 22); another model may lose more or fewer."),
+        (0.6, "worse", "lost about 10 of 100 right pictures (0 to 21); another model may lose more or fewer."),
         (0.9, "much worse", "turn by 90 % of their size."),
         (1.3, "much worse", "farther than those of any encoder that was measured on"),
     ],
