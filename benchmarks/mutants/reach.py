@@ -10,7 +10,7 @@ import math
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate, islice
@@ -34,12 +34,15 @@ class TracedTest:
 
 
 def concerned(mutant: Mutant, tests: Iterable[TracedTest], within: float = math.inf) -> list[TracedTest]:
-    """Those that run a line of the change: first those of a file named after the changed one, of them the quickest
-    first; as many as take `within` seconds together, and one at least."""
+    """Those that run a line of the change, file by file and each file in its own order: first files named after the
+    changed one, then those that are done soonest; as many as take `within` seconds together, and one at least."""
     file = str(mutant.file.resolve())
     changed = {(file, line) for line in range(mutant.line, mutant.end + 1)}
     near = [test for test in tests if changed & test.lines]
-    near.sort(key=lambda test: (mutant.file.stem not in Path(test.file).stem, test.seconds))
+    takes = Counter()
+    for test in near:
+        takes[test.file] += test.seconds
+    near.sort(key=lambda test: (mutant.file.stem not in Path(test.file).stem, takes[test.file], test.file))
     ends = accumulate(test.seconds for test in near)
     return near[:1] + [test for test, end in zip(near[1:], islice(ends, 1, None), strict=True) if end <= within]
 

@@ -142,12 +142,13 @@ def test_the_nearest_and_quickest_tests_come_first_and_some_may_do(room):
     (change,) = (mutant for mutant in mutants_of(room / "code" / "room.py") if mutant.before == "return count")
     ran = frozenset({(str(change.file), change.line)})
     others = [("far", "test_other.py", 1.0, ran), ("beside", "test_room.py", 0.0, frozenset())]
-    near = [("slow", "test_room.py", 9.0, ran), ("quick", "test_room_too.py", 3.0, ran)]
+    near = [("slow", "test_room.py", 8.0, ran), ("after", "test_room.py", 1.0, ran)]
+    near += [("quick", "test_room_too.py", 3.0, ran)]
     tests = [TracedTest(*values) for values in near + others]
     order = lambda **within: [test.name for test in concerned(change, tests, **within)]  # noqa: E731
-    assert order() == ["quick", "slow", "far"]
-    assert order(within=12) == ["quick", "slow"] and order(within=11) == ["quick"] == order(within=0.1)
-    assert concerned(change, tests[3:]) == []
+    assert order() == ["quick", "slow", "after", "far"]
+    assert order(within=11) == ["quick", "slow"] and order(within=10) == ["quick"] == order(within=0.1)
+    assert concerned(change, tests[4:]) == []
 
 
 def test_tests_that_fail_anyway_judge_nothing(room):
