@@ -2,14 +2,13 @@
 
 import json
 import os
-import re
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from . import model_files
-from .graphs import file_graph, language_graph, saved_picture, tiny_graph
+from .graphs import file_graph, saved_picture, tiny_graph
 from .server import PromptRejected, Server, find_comfy_roots
 
 OURS = {
@@ -114,22 +113,6 @@ def test_calibrate_search_apply_sample_save(server, family, encoder):
     assert any(message["node"] == "search" for message in result.progress)
     dense = saved_picture(server, server.run(tiny_graph(family)))
     assert abs(saved_picture(server, result) - dense).mean() > 0
-
-
-# Sub-blocks behind the last state that is read go first: 2 of Z-Image, 18 of klein.
-LANGUAGE = [("z_image", "cap_embedder", 0.0102, 4), ("klein", "txt_in", 0.049, 19)]
-
-
-@pytest.mark.parametrize("family, behind, sparsity, least", LANGUAGE)
-def test_a_language_model_is_searched_and_made_smaller(server, family, behind, sparsity, least):
-    """Z-Image and klein: dead layers first, then live sub-blocks, behind the denoiser's own first text module."""
-    search = {"sparsity": sparsity, "beam": 1, "reuse": False, "encoder": "largest"}
-    result = server.run(with_search(language_graph(family), ["models", 0], ["models", 1], **search))
-    dense = saved_picture(server, server.run(language_graph(family)))
-    assert abs(saved_picture(server, result) - dense).mean() > 0
-    assert f"own {behind}" in text_of(result, "found")
-    report = text_of(result, "report")
-    assert int(re.search(r"(\d+) of \d+ sub-blocks skipped", report)[1]) >= least, report
 
 
 def test_the_same_graph_with_ordinary_loaders(server):

@@ -1,6 +1,8 @@
 """Searching language-model encoders, a line a family: a plan's discrepancy is what ComfyUI's own encode of the cut CLIP
 gives behind the denoiser's own first text modules."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -105,3 +107,29 @@ def test_search_and_apply(pack, made, name):
     assert wanted > 0
     assert level.discrepancy["value"] == pytest.approx(wanted, rel=2e-3)
     assert plan.denoiser["family"] == plan.denoiser["projection"].partition(": ")[0]
+
+
+def test_a_search_that_ends_with_corrections(pack, made, tmp_path, monkeypatch):
+    """Fitted on a Gemma, whose norms stand behind its sub-blocks, and taken by Skrr Apply: less is wrong with them."""
+    monkeypatch.setattr("folder_paths.get_folder_paths", lambda kind: [str(tmp_path)])
+    clip, model, encoder, features = made("Lumina 2")
+    searching, calibrating = (pack(f"nodes.comfy_host.search.{n}") for n in ("searching", "calibrating"))
+    colours = ("red", "blue", "green", "old", "tall", "wet", "dim")
+    things = ("fox", "boat", "lamp", "hill", "tree", "road")
+    prompts = [f"a {colour} {thing} {n}" for n, (colour, thing) in enumerate((c, t) for c in colours for t in things)]
+    sparsity = encoder.architecture.sparsity(range(8)) * 0.99
+    settings = pack("skrr_engine.jobs.search").Settings(encoder.slot, sparsity, beam=1, reuse=False, name="gemma")
+    tokens = calibrating.tokenize(clip, prompts)
+    plan, sentence = searching.run_search(encoder, model, tokens, settings, corrections=True)
+    (level,) = [level for level in plan.levels if level.corrections is not None]
+    given = pack("nodes.comfy_host.files.side_files").corrections_for(level)
+    assert given[encoder.slot].added, sentence
+    plain, corrected = (
+        pack("nodes.comfy_host.clip.patching").apply_level(clip, plan, part, *more).clip
+        for part, more in ((replace(level, corrections=None), ()), (level, (given,)))
+    )
+
+    def mse(some):
+        return sum((features(clip, p) - features(some, p)).square().mean().item() for p in prompts)
+
+    assert mse(corrected) < mse(plain)
