@@ -69,7 +69,10 @@ def _measure(options) -> None:
         "comfyui": release, "torch": torch.__version__.partition("+")[0], "sizes": asdict(sizes),
         "held out": options.held_out.name if options.held_out else "the pack's short set", "threads": options.threads,
     }  # fmt: skip
-    run.content = [MEANING, asdict(sizes), digest_json(texts), {slot: _sha256(file) for slot, file in files.items()}]
+    run.files = {slot: _sha256(file) for slot, file in files.items()}
+    run.searched = {name: getattr(sizes, name) for name in ("tokens", "search", "selection")}
+    run.searched["dense"] = min(sizes.dense, sizes.fit)
+    run.judged = [asdict(sizes), digest_json(texts)]
     with torch.inference_mode():
         run.all()
 
@@ -82,7 +85,10 @@ class _Run:
         self.cells = Cells(options.out, "language models")
         self.cases = cases(tuple(MODELS), tuple(options.targets or TARGETS))
         self.cells.planned = [one.name for one in self.cases]
-        self.content: list = []
+        # What plans depend on, and what measurements do too.
+        self.files: dict = {}
+        self.searched: dict = {}
+        self.judged: list = []
 
     def all(self) -> None:
         """Measures what is planned, asked for and missing."""
@@ -94,7 +100,7 @@ class _Run:
         """One cell, and the plan before it."""
         bench = self.benches[case.slot]
         plan = self._plan(case)
-        content = [plan["order"], case.way]
+        content = [plan["order"], case.way, self.judged]
         measure = lambda: {"share": plan["share"], **bench.measure(plan["order"], case.way)}  # noqa: E731
         self._value(case, case.name, content, measure)
 
@@ -103,10 +109,10 @@ class _Run:
         key = f"{100 * case.target:.0f}"
         name = f"{case.slot}/plan/{case.source}/{key}"
         make = lambda: self.benches[case.slot].plans(case.source, (case.target,))[key]  # noqa: E731
-        return self._value(case, name, ["plan", case.source, case.target], make)
+        return self._value(case, name, ["plan", case.source, case.target, self.searched], make)
 
     def _value(self, case: Case, name: str, content, measure):
-        fingerprint = self.cells.fingerprint([self.content, case.slot, content])
+        fingerprint = self.cells.fingerprint([MEANING, self.files[case.slot], content])
         found = self.cells.find(name, fingerprint)
         if found is None:
             began = time.monotonic()

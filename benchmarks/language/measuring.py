@@ -27,12 +27,15 @@ BEYOND = 0.01
 class Sizes:
     """Prompts of each set, and the tokens that each is cut to (a causal model's states do not know what follows).
     `search` finds plans, `fit` is fitted on, `selection` chooses ridges and whether anything is taken, `held_out`
-    judges, the first `predicted` of them by the next token too. Small, so that it fits into hours on one CPU core."""
+    judges, the first `predicted` of them by the next token too. The first `dense` of the fit give the stand-ins and the
+    channels' root mean squares, so that a larger fit keeps its plans. Small, so that it fits into hours on one CPU
+    core."""
 
     tokens: int = 24
     search: int = 16
     selection: int = 32
     fit: int = 200
+    dense: int = 200
     held_out: int = 64
     predicted: int = 24
 
@@ -58,7 +61,7 @@ class Bench:
 
     @cached_property
     def sets(self) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
-        """search, selection, fit and held_out: (text, tokens) of every prompt."""
+        """search, selection, fit, dense and held_out: (text, tokens) of every prompt."""
         tokens = self.sizes.tokens
         builtin = self.pack("skrr_engine.files.prompt_files").builtin_prompts()
         own = [one for one in self._rows(builtin) if len(one[1]) == tokens]
@@ -66,6 +69,7 @@ class Bench:
         for name in ("search", "selection", "fit"):
             count = getattr(self.sizes, name)
             found[name], own = own[:count], own[count:]
+        found["dense"] = found["fit"][: self.sizes.dense]
         found["held_out"] = [one for one in self._rows(self.texts) if len(one[1]) > 1][: self.sizes.held_out]
         return found
 
@@ -89,10 +93,10 @@ class Bench:
 
     @cached_property
     def features(self):
-        """The projection: an RMS norm, every channel over its root mean square on the dense states of the fit."""
+        """The projection: an RMS norm, every channel over its root mean square on dense states."""
         projections = self.pack("skrr_engine.measure.projection")
         normalised = self.pack("skrr_engine.corrections.added").normalised
-        plain = self.objective("fit", projections.no_projection(("sequence",)))
+        plain = self.objective("dense", projections.no_projection(("sequence",)))
         squares, count = 0, 0
         for portion in plain.portions:
             states = normalised(plain.dense(portion)[0]["sequence"][:, 1:]).double()
@@ -159,7 +163,7 @@ class Bench:
     @cached_property
     def stand_ins(self):
         """A bridge for every live sub-block, fitted on the dense stream."""
-        return self.pack("skrr_engine.corrections.stand_ins").fit_stand_ins(self.fits[0])
+        return self.pack("skrr_engine.corrections.stand_ins").fit_stand_ins(self.objective("dense"))
 
     def measure(self, order, way: str) -> dict:
         """The error on the held-out prompts and what the next token's distribution loses, of the plan that skips

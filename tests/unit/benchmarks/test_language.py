@@ -66,3 +66,7 @@ def test_turned_rows_are_told_apart():
     rows = torch.arange(2 * 8.0).reshape(16, 1)
     stored = rows.view(2, 2, 4, 1).transpose(1, 2).reshape(16, 1)
     assert torch.equal(models.halves(stored, 8), rows) and not torch.equal(stored, rows)
+
+
+def test_the_page_of_the_pack_is_what_its_figures_give():
+    assert main(["--check"]) == 0
