@@ -170,11 +170,20 @@ function keepMeaning(node, saved) {
   if (place >= 0 && Array.isArray(saved?.widgets_values) && saved.widgets_values.length <= place) widgets[place].value = "none"
 }
 
-/** Makes room in canvas mode, where a node does not grow with what it holds. */
+/** Makes room in canvas mode, where a node does not grow with what it holds, and takes it back when what was unfolded is
+ * folded again, unless a person has sized the node meanwhile. */
 function grow(node, panel) {
   if (!node.graph || !panel.height) return
   const [, least] = node.computeSize()
-  if (node.size[1] < least) node.setSize([node.size[0], least])
+  const height = node.size[1]
+  if (height < least) {
+    if (height !== panel.grown) panel.before = height
+    panel.grown = least
+    node.setSize([node.size[0], least])
+  } else if (height === panel.grown && !window.LiteGraph?.vueNodesMode) {
+    panel.grown = Math.max(least, panel.before)
+    node.setSize([node.size[0], panel.grown])
+  }
   node.setDirtyCanvas?.(true, true)
 }
 

@@ -107,3 +107,19 @@ def test_everything_in_the_panel_is_reached_with_the_tab_key(tabs, workflow):
     assert tab.page.evaluate(f"({active})()?.dataset.index") == "0"
     tab.page.keyboard.press("ArrowRight")
     expect(panel.locator(".detail")).to_contain_text("Sub-block 2, attention of layer 1")
+
+
+def test_a_node_takes_no_more_room_than_before_when_it_is_folded_again(tabs, workflow, renderer):
+    if renderer == "vue":
+        pytest.skip("there ComfyUI's page sizes the node")
+    tab = tabs()
+    tab.drop(applied(workflow, source="flux1-dev", sparsity=0.4))
+    tab.look_at("SkrrApply")
+    expect(tab.part("SkrrApply", "sizes")).to_be_visible()
+    tab.page.wait_for_timeout(900)  # until it has grown to what it holds
+    height = "app.rootGraph.nodes.find((node) => node.type === 'SkrrApply').size[1]"
+    before = tab.page.evaluate(height)
+    tab.unfold("SkrrApply")
+    tab.page.wait_for_function(f"before => {height} > before", arg=before)
+    tab.panel("SkrrApply").locator(".fold > summary").click()
+    tab.page.wait_for_function(f"before => Math.abs({height} - before) < 2", arg=before)

@@ -136,7 +136,7 @@ def holds_plan(tab, kind, plan, level):
     (cut,) = level.cuts.values()
     expect(tab.part(kind, "name")).to_have_text(plan.name)
     expect(tab.part(kind, "sparsity")).to_have_text(f"{100 * level.sparsity:.2f} %")
-    shown = float(tab.part(kind, "discrepancy").inner_text())
+    shown = float(tab.part(kind, "discrepancy").text_content())  # under the fold
     assert shown == float(f"{level.discrepancy['value']:.4g}")
     gone = {index for index, state in tab.states(kind).items() if state != "kept"}
     assert gone == set(cut.skip)
