@@ -29,15 +29,7 @@ def random_plan(rng: random.Random) -> Plan:
     """A sound plan, small, of one to three encoders and one to three levels."""
     encoders = {}
     for slot in rng.sample(SLOTS, rng.choice((1, 1, 2, 3))):
-        family = rng.choice(("t5", "clip"))
-        bias = rng.choice(("first", "every")) if family == "t5" else "absolute"
-        layers = rng.choice((1, 2, 3, 6, 24, 129))
-        sizes = [rng.randint(1, 60000) for _ in range(4)]
-        shape = Architecture(
-            family, layers, rng.randint(1, 9999), sizes[0], sizes[1], sizes[2], rng.randint(1, 99999),
-            rng.choice(ACTIVATIONS), rng.random() < 0.5, bias, sizes[3], rng.choice((0, 0, 768)),
-        )  # fmt: skip
-        encoders[slot] = EncoderInfo(shape, tuple(rng.random() for _ in range(rng.randrange(3))))
+        encoders[slot] = EncoderInfo(random_shape(rng), tuple(rng.random() for _ in range(rng.randrange(3))))
     levels = []
     for _ in range(rng.choice((1, 1, 2, 3))):
         cuts = {slot: random_cut(rng, info.architecture.sub_blocks) for slot, info in encoders.items()}
@@ -46,6 +38,27 @@ def random_plan(rng: random.Random) -> Plan:
         levels.append(make_level(encoders, cuts, found, note))
     record = {"beam": rng.randint(1, 9), "prompts": rng.choice(("mine", "", None, True, 0.25))}
     return Plan("fuzz", encoders, tuple(levels), ("a note",) * rng.randrange(3), {}, record, dict(record))
+
+
+def random_shape(rng: random.Random) -> Architecture:
+    """A sound shape of any family, sizes of all magnitudes."""
+    family = rng.choice(("t5", "clip", "llama"))
+    sizes = [rng.randint(1, 60000) for _ in range(4)]
+    usual = {
+        "family": family, "layers": rng.choice((1, 2, 3, 6, 24, 129)), "width": rng.randint(1, 9999),
+        "feed_forward": sizes[0], "heads": sizes[1], "head_width": sizes[2], "vocabulary": rng.randint(1, 99999),
+        "activation": rng.choice(ACTIVATIONS),
+    }  # fmt: skip
+    if family != "llama":
+        bias = rng.choice(("first", "every")) if family == "t5" else "absolute"
+        more = {"gated": rng.random() < 0.5, "position_bias": bias, "projection": rng.choice((0, 0, 768))}
+        return Architecture(**usual, **more, positions=sizes[3])
+    keys = rng.choice((1, 2, 8))
+    usual["heads"] = keys * rng.randint(1, 64)
+    flags = {name: rng.random() < 0.5 for name in ("attention_bias", "head_norms", "post_norms")}
+    return Architecture(
+        **usual, gated=True, position_bias="rotary", positions=0, key_heads=keys, beside=sizes[3], **flags
+    )
 
 
 @functools.lru_cache(PLANS)
