@@ -6,7 +6,7 @@ nearer to the removed ones than zero is: |θ_i - θ_j| < |θ_i|.
 
 import torch
 
-from skrr_engine.encoders.stack import TextStack
+from skrr_engine.encoders.stack import SubBlock, TextStack
 from skrr_engine.measure.execute import assign
 from skrr_engine.measure.objective import Objective
 from skrr_engine.measure.sweep import measure_many
@@ -28,6 +28,12 @@ def reuse_bound(objective: Objective, order: list[int]) -> dict:
 
 
 def _distance(stack: TextStack, place: int, source: int) -> float:
-    """|θ_place - θ_source| / |θ_place|, in float64."""
-    own, other = (torch.cat([part.double().flatten() for part in stack.tensors(i)]) for i in (place, source))
+    """|θ_place - θ_source| / |θ_place|, in float64, over what both have: T5's first attention also holds the table of
+    positions, which stays whatever runs there."""
+    own, other = (_parameters(stack.subblocks[i]) for i in (place, source))
+    own, other = (torch.cat([one[name].double().flatten() for name in own if name in other]) for one in (own, other))
     return (torch.linalg.vector_norm(own - other) / torch.linalg.vector_norm(own)).item()
+
+
+def _parameters(block: SubBlock) -> dict:
+    return {(n, name): part for n, module in enumerate(block.modules) for name, part in module.named_parameters()}
