@@ -7,7 +7,7 @@ from ..skrr_engine.jobs.settings import MODES, Settings
 from ..skrr_engine.plans.plan_json import CORRECTIONS
 from ..skrr_engine.plans.plan_text import read_plan_text
 from ..skrr_engine.plans.tables import plan_table
-from .comfy_host.clip.trees import LARGEST, choose_encoder
+from .comfy_host.clip.trees import LARGEST, SLOTS, choose_encoder
 from .comfy_host.page.pages_search import SearchPage
 from .comfy_host.search.progress import NodeProgress
 from .comfy_host.search.searching import run_search
@@ -48,7 +48,7 @@ class SkrrSearch(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "encoder",
-                    options=[LARGEST, "t5xxl", "clip_l", "clip_g"],
+                    options=[LARGEST, *SLOTS],
                     default=LARGEST,
                     advanced=True,
                     tooltip="Which encoder of the CLIP becomes smaller; the largest brings most. One at a time.",

@@ -68,9 +68,10 @@ def test_a_gguf_file_is_told_where_it_is_loaded(pack, nodes, name):
     assert {"CLIPLoader (GGUF)", "Unet Loader (GGUF)"} <= titles
 
 
-def test_skrr_save_encoder_lists_every_encoder_that_comfyui_has(nodes):
+@pytest.mark.parametrize("node", ["SkrrSaveEncoder", "SkrrSearch"])
+def test_a_list_of_encoders_has_every_one_that_comfyui_has(nodes, node):
     """By the slots of docs/models.md's families; of a CLIP that is one encoder and no more, "largest" is enough."""
-    (choice,) = (i for i in nodes["SkrrSaveEncoder"].GET_SCHEMA().inputs if i.id == "encoder")
+    (choice,) = (i for i in nodes[node].GET_SCHEMA().inputs if i.id == "encoder")
     releases = json.loads((PACK / "docs" / "results" / "free.json").read_text(encoding="utf-8")).values()
     slots = {slot: encoder["kind"] for found in releases for row in found.values()
              for slot, encoder in row["encoders"].items()}  # fmt: skip
