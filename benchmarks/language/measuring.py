@@ -34,7 +34,7 @@ class Sizes:
     tokens: int = 24
     search: int = 16
     selection: int = 32
-    fit: int = 200
+    fit: int = 550
     dense: int = 200
     held_out: int = 64
     predicted: int = 24
