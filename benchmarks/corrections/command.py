@@ -15,7 +15,6 @@ by cell: stop it whenever you like, the next call goes on. Then writes the page.
 import argparse
 import fnmatch
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -128,15 +127,7 @@ class _Run:
         return self.benches[draw, fit]
 
     def _value(self, name: str, content, measure):
-        fingerprint = self.cells.fingerprint([MEANING, content])
-        found = self.cells.find(name, fingerprint)
-        if found is None:
-            began = time.monotonic()
-            found = measure()
-            seconds = time.monotonic() - began
-            self.cells.put(name, fingerprint, seconds, found)
-            print(f"{name}: {seconds:.1f} s", file=sys.stderr, flush=True)
-        return found
+        return self.cells.value(name, [MEANING, content], measure)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,7 +16,6 @@ plans and encoders in fp16, is taken from there.
 import argparse
 import fnmatch
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -149,15 +148,7 @@ class _Run:
         return self.storages[draw]
 
     def _value(self, name: str, content, measure):
-        fingerprint = self.cells.fingerprint([MEANING, content])
-        found = self.cells.find(name, fingerprint)
-        if found is None:
-            began = time.monotonic()
-            found = measure()
-            seconds = time.monotonic() - began
-            self.cells.put(name, fingerprint, seconds, found)
-            print(f"{name}: {seconds:.1f} s", file=sys.stderr, flush=True)
-        return found
+        return self.cells.value(name, [MEANING, content], measure)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,6 @@ import hashlib
 import os
 import sys
 import tempfile
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -112,15 +111,7 @@ class _Run:
         return self._value(case, name, ["plan", case.source, case.target, self.searched], make)
 
     def _value(self, case: Case, name: str, content, measure):
-        fingerprint = self.cells.fingerprint([MEANING, self.files[case.slot], content])
-        found = self.cells.find(name, fingerprint)
-        if found is None:
-            began = time.monotonic()
-            found = measure()
-            seconds = time.monotonic() - began
-            self.cells.put(name, fingerprint, seconds, found)
-            print(f"{name}: {seconds:.0f} s {_short(found)}", file=sys.stderr, flush=True)
-        return found
+        return self.cells.value(name, [MEANING, self.files[case.slot], content], measure, _short)
 
 
 def _short(found: dict) -> str:

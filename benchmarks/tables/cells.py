@@ -1,6 +1,9 @@
 """What has been measured, cell by cell, in one JSON file that is whole at any moment: one line a cell."""
 
 import json
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from skrr_engine.digest import digest_json
@@ -57,6 +60,19 @@ class Cells:
                     self._keep(name, cell)
                 return cell["value"]
         return None
+
+    def value(self, name: str, content, measure: Callable[[], dict], say: Callable[[dict], str] = lambda _: "") -> dict:
+        """What cell `name`, which depends on `content`, holds: taken if it is fresh, else measured, kept, and told with
+        its seconds and what `say` makes of it."""
+        fingerprint = self.fingerprint(content)
+        found = self.find(name, fingerprint)
+        if found is None:
+            began = time.monotonic()
+            found = measure()
+            seconds = time.monotonic() - began
+            self.put(name, fingerprint, seconds, found)
+            print(f"{name}: {seconds:.1f} s {say(found)}".rstrip(), file=sys.stderr, flush=True)
+        return found
 
     def put(self, name: str, fingerprint: str, seconds: float, value: dict) -> None:
         """Keeps a finding: on disk when this returns."""

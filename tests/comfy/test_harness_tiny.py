@@ -46,8 +46,7 @@ def test_a_language_model_encodes(family):
     latent = torch.zeros({"klein": (1, 128, 4, 4), "wan": (1, 16, 2, 8, 8)}.get(family, (1, 16, 8, 8)))
     cat, dog = (sample(latent, model, clip, text) for text in (PROMPT, "two dogs"))
     assert torch.isfinite(cat).all()
-    # Wan's random weights hear the text faintly: half of a hundredth, a thousand times what rounding does.
-    assert (cat - dog).std() > 0.002 * cat.std()
+    assert (cat - dog).std() > 0.01 * cat.std()
     picture = vae.decode(cat)
     assert picture.shape[-1] == 3 and picture.std() > 0.05
 

@@ -11,11 +11,10 @@ from safetensors.torch import save_file
 from .. import narrow_files
 from ..corrected import made_up
 from ..dynamic_vram import CARD, simulate
-from ..narrow_files import LISTED, PLAIN, SCALED
+from ..narrow_files import PLAIN, SCALED
 from ..steps import TEXT, encode, make_lora, with_lora, without_free
-from .test_file_formats import assert_same, bits, load_dense, tensors, write
+from .test_file_formats import FORMATS, assert_same, bits, load_dense, tensors, write
 
-FORMATS = (*PLAIN, SCALED, LISTED, *narrow_files.quantised())
 SKIP, REUSE, MATRICES = (0, 5, 3, 46, 47), {0: 2}, (4, 7, 10, 45)
 
 
